@@ -304,7 +304,9 @@ def report(
     from robustness import api
 
     if holds_study(folder):
-        finish_study_report(folder, is_plain=form == "csv" and not (correction or margin or mcnemar or model_card))
+        finish_study_report(
+            folder, is_plain=form == "csv" and not model_card and {correction, margin, mcnemar} == {None}
+        )
         return
     made = api.report(folder, form=form, correction=correction, margin=margin, mcnemar=mcnemar, model_card=model_card)
     finish(made, verbose=verbose)

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from robustness.errors import UsageError
 
-RESUMABLE = frozenset({"demo", "generate", "run", "train"})
+RESUMABLE = frozenset({"demo", "generate", "run", "study", "train"})
 """Commands that resume when they are repeated."""
 
 

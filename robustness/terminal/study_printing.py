@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from robustness.errors import UsageError
+from robustness.paths import expand
 from robustness.terminal.printing import stderr, stdout
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def holds_study(folder: Path) -> bool:
     """Whether `robustness study` wrote a folder."""
     from robustness.reports.studies.folder import FILE_NAME  # imports no torch
 
-    return (folder.expanduser() / FILE_NAME).is_file()
+    return (Path(expand(folder)) / FILE_NAME).is_file()
 
 
 def finish_study_report(folder: Path, *, is_plain: bool) -> None:
@@ -61,7 +62,7 @@ def finish_study_report(folder: Path, *, is_plain: bool) -> None:
         )
     for answer in report_study(folder):
         stdout.tell(answer)
-    stdout.tell(f"page: {folder / PAGE}")
+    stdout.tell(f"page: {Path(expand(folder)) / PAGE}")
 
 
 def foretell_study(study: str, out: Path, settings: StudySettings, tflops: float | None) -> None:

@@ -11,7 +11,7 @@ import typer
 
 import robustness
 from commands import Call
-from robustness import api, machine
+from robustness import api, machine, study_call
 from robustness.cli import app
 from robustness.doctor import Diagnosis, summarise
 from robustness.options import RunSettings, TrainSettings
@@ -156,3 +156,18 @@ def test_ctrl_c_says_how_to_go_on_where_anything_is_kept(call: Call, monkeypatch
 
     assert got.stderr == ran.stderr == "interrupted; the same command resumes\n"
     assert foretold.stderr == "interrupted\n"
+
+
+def test_ctrl_c_in_a_study_says_that_it_goes_on_and_in_its_forecast_promises_nothing(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*given: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_call, "study", interrupt)
+    monkeypatch.setattr(study_call, "forecast_study", interrupt)
+
+    studied, foretold = (call("study", "smoke", "--out", "o", *more) for more in ([], ["--dry-run"]))
+
+    assert (studied.returncode, studied.stderr) == (130, "interrupted; the same command resumes\n")
+    assert (foretold.returncode, foretold.stderr) == (130, "interrupted\n")

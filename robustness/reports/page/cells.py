@@ -52,6 +52,8 @@ class PageTable:
 
 
 MAX_ROWS = 400
+MAX_SPELLED = 1e10
+"""More than any seed of 32 bits; bounds may be far larger."""
 
 
 def page_table(
@@ -62,7 +64,7 @@ def page_table(
     rows = tuple(
         tuple(_cell(record.get(column.name), column) for column in columns) for record in shown.to_dict("records")
     )
-    return PageTable(name, f"{source}.csv", tuple(columns), rows, len(frame) - len(shown))
+    return PageTable(name, source, tuple(columns), rows, len(frame) - len(shown))
 
 
 def _cell(value: Any, column: PageColumn) -> PageCell:
@@ -93,8 +95,13 @@ def as_count(value: float) -> str:
 
 
 def as_number(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}".replace("-", "\u2212")
+    """Three significant digits, and all that a number below ten billion has before the point.
+
+    >>> as_number(2024), as_number(999.6), as_number(0.01234), as_number(1.5e30)
+    ('2024', '1000', '0.0123', '1.5e+30')
+    """
+    digits = ".0f" if 100 <= abs(value) < MAX_SPELLED else ".3g"
+    return f"{value:{digits}}".replace("-", "\u2212")
 
 
 def as_p(value: float) -> str:

@@ -44,20 +44,21 @@ class HeatMap:
     rows: tuple[HeatRow, ...]
 
 
-METRICS = ("accuracy", "f1", "em", "exact_match")
-"""What stands for a test set, first that it has."""
+METRICS = {"accuracy": "accuracy", "f1": "F1", "em": "exact match", "exact_match": "exact match"}
+"""What stands for a test set, first that it has, and what it is called."""
 
 
 def accuracy_maps(testsets: pd.DataFrame, attacks: pd.DataFrame, record: RunRecord) -> list[HeatMap]:
     """Returns arms x test sets, then arms x attacks for each test set."""
     maps = []
     rows = testsets[testsets["metric"].isin(METRICS) & (testsets["aggregation"] == "mean")]
-    rows = rows.assign(rank=rows["metric"].map(METRICS.index)).sort_values("rank", kind="stable")
+    rows = rows.assign(rank=rows["metric"].map(list(METRICS).index)).sort_values("rank", kind="stable")
     rows = rows.drop_duplicates(["checkpoint", "testset"])
     if len(rows):
         cells = {(r.checkpoint, r.testset): _cell(r.value, r.low, r.high, r.n) for r in rows.itertuples()}
         names = [testset.name for testset in record.testsets]
-        maps.append(_map("heat-testsets", "Test sets as they stand, accuracy in percent", names, cells, record))
+        measured = " or ".join(dict.fromkeys(METRICS[metric] for metric in rows["metric"]))
+        maps.append(_map("heat-testsets", f"Test sets as they stand, {measured} in percent", names, cells, record))
     for number, (testset, part) in enumerate(attacks.groupby("testset", sort=False)):
         cells = {
             (r.checkpoint, r.attack): _cell(

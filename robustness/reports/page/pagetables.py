@@ -75,7 +75,7 @@ def fragility_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
         PageColumn("verdict", "verdict"),
         PageColumn("detectable", "detectable", as_points, _DETECTABLE),
     )
-    return page_table("fragility", "fragility", frame, (*_pair_column(frame), *columns))
+    return page_table("fragility", "fragility.csv", frame, (*_pair_column(frame), *columns))
 
 
 def pairs_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
@@ -101,7 +101,7 @@ def pairs_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
         PageColumn("test", "test"),
         PageColumn("p_value", "p", as_p, "not adjusted"),
     )
-    return page_table("pairs", "pairs", frame, (*_pair_column(frame), *columns, *_seed_columns(frame)))
+    return page_table("pairs", "pairs.csv", frame, (*_pair_column(frame), *columns, *_seed_columns(frame)))
 
 
 def survival_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
@@ -118,7 +118,7 @@ def survival_table(frame: pd.DataFrame, arms: Arms) -> PageTable:
         PageColumn("test", "test", hint="on the examples that both arms have right"),
         PageColumn("p_value", "p", as_p, "not adjusted"),
     )
-    return page_table("survival", "survival", frame, (*_pair_column(frame), *columns))
+    return page_table("survival", "survival.csv", frame, (*_pair_column(frame), *columns))
 
 
 def _value_columns(arms: Arms) -> tuple[PageColumn, ...]:
@@ -176,7 +176,7 @@ def _sensitivity_table(name: str, frame: pd.DataFrame) -> PageTable:
         PageColumn("status", "status"),
         PageColumn("reason", "reason", hint="why the status is not ok"),
     )
-    return page_table(name, "sensitivity", frame, columns)
+    return page_table(name, "sensitivity.csv", frame, columns)
 
 
 def sensitivity_pairs_table(frame: pd.DataFrame, record: RunRecord) -> PageTable:
@@ -209,7 +209,7 @@ def sensitivity_pairs_table(frame: pd.DataFrame, record: RunRecord) -> PageTable
     )
     return page_table(
         "sensitivity-pairs",
-        "sensitivity_pairs",
+        "sensitivity_pairs.csv",
         flat.assign(more_sensitive=words),
         (*_pair_column(flat), *columns),
     )
@@ -235,7 +235,7 @@ def predictions_table(frame: pd.DataFrame) -> PageTable:
         PageColumn("rank_correlation", "rank correlation", as_number, "Spearman's, with the effort to break"),
         PageColumn("effort", "effort", hint="what the attack spends; an example that withstood takes more than any"),
     )
-    return page_table("predictions", "predictions", frame, columns)
+    return page_table("predictions", "predictions.csv", frame, columns)
 
 
 def missing_table(frame: pd.DataFrame) -> PageTable:
@@ -271,7 +271,7 @@ def checkpoint_table(record: RunRecord) -> PageTable:
         c.model_dump() | {"method": c.method, "weights_digest": c.weights_digest[:DIGITS]} for c in record.checkpoints
     ]
     packed = any(each.quantised_changed is not None for each in record.checkpoints)
-    return page_table("checkpoints", "run", pd.DataFrame(rows), (*columns, *(_PACKED if packed else ())))
+    return page_table("checkpoints", "run.json", pd.DataFrame(rows), (*columns, *(_PACKED if packed else ())))
 
 
 _PACKED = (
@@ -301,7 +301,7 @@ def testset_table(record: RunRecord) -> PageTable:
     )
     return page_table(
         "testsets",
-        "run",
+        "run.json",
         pd.DataFrame([t.model_dump() | {"digest": t.digest[:DIGITS]} for t in record.testsets]),
         columns,
     )

@@ -226,7 +226,7 @@ def _property_table(frame: pd.DataFrame) -> PageTable | None:
             )
         ),
     )
-    return page_table("properties", StudyTable.PROPERTIES, frame, columns) if len(frame) else None
+    return page_table("properties", f"{StudyTable.PROPERTIES}.csv", frame, columns) if len(frame) else None
 
 
 def _correlation(value: float) -> str:
@@ -260,7 +260,7 @@ def _checkpoint_table(study: Study) -> PageTable:
         PageColumn("status", "status"),
         PageColumn("reason", "reason"),
     )
-    return page_table("checkpoints", "checkpoints", frame, columns)
+    return page_table("checkpoints", "checkpoints.csv", frame, columns)
 
 
 def _link(run: StudyRun, folder: Path) -> RunLink:

@@ -36,9 +36,9 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
     """
     attacked = examples.loc[
         (examples["attack"] != NO_ATTACK) & (examples["status"] != Status.ERRORED) & ~keeps_prediction(examples),
-        [*CELL, "status", "queries", "distance", "modified_share"],
+        [*CELL, "status", "queries", "distance", "norm", "modified_share"],
     ]
-    statuses = attacked["status"].to_numpy()
+    statuses, perturbs = attacked["status"].to_numpy(), attacked["norm"].notna().to_numpy()
     queries, distance, share = (
         attacked[name].to_numpy(dtype=float, na_value=np.nan) for name in ("queries", "distance", "modified_share")
     )
@@ -48,7 +48,7 @@ def build_curves(examples: pd.DataFrame) -> pd.DataFrame:
         broken = part[statuses[part] == Status.SUCCEEDED]
         right = int((statuses[part] != Status.SKIPPED).sum())
         costs = {"queries": queries[broken]}
-        if not np.isnan(distance[broken]).all():
+        if perturbs[part].any():  # not by what broke: an arm may withstand every perturbation
             costs = {"epsilon": distance[broken]}
         elif not np.isnan(share[broken]).any():
             costs["modified_share"] = share[broken]

@@ -142,10 +142,11 @@ def _macro_rows(static: pd.DataFrame, record: RunRecord) -> list[dict[str, objec
             checkpoint.train_seed,
         )
         arms.setdefault(arm, []).append(checkpoint.name)
-    judged = static[static["robust_right"].notna() & static["testset"].isin(MACRO_SETS)]
+    asked = static[static["testset"].isin(MACRO_SETS)]
     rows = []
     for (base, base_precision, adaptation, method, seed), names in arms.items():
-        part = judged[judged["checkpoint"].isin(names)]
+        mine = asked[asked["checkpoint"].isin(names)]
+        part = mine[mine["robust_right"].notna()]
         if part["testset"].nunique() == len(MACRO_SETS):
             value, interval = _macro(part, record)
             labels = {
@@ -155,7 +156,9 @@ def _macro_rows(static: pd.DataFrame, record: RunRecord) -> list[dict[str, objec
                 "testset": "advglue",
                 "provenance": ", ".join(sorted(set(part["provenance"].astype(str)))),
             }
-            rows.append(labels | _row("macro", len(part), 0, value, interval) | {"aggregation": "macro"})
+            rows.append(
+                labels | _row("macro", len(part), len(mine) - len(part), value, interval) | {"aggregation": "macro"}
+            )
     return rows
 
 

@@ -376,3 +376,11 @@ def test_every_probe_has_its_unit_and_reason_and_checks_stand_apart(
     assert {row["quantity"] for row in shown["probes"]} == {row["quantity"] for row in shown["sensitivity-pairs"]}
     assert [(row["unit"], row["reason"]) for row in shown["probes"]] == [("token-norms", "voided: masked")] * 2
     assert [row["quantity"] for row in shown["checks"]] == ["check-zero-gradients"] * 2
+
+
+def test_every_table_names_a_file_of_the_run(folder: Path) -> None:
+    regions = [region.get("aria-label") for region in parse(folder).iter("div") if region.get("role") == "region"]
+    sources = {label.partition(": ")[0] for label in regions if label and ": " in label}
+
+    assert {"run.json", "fragility.csv"} <= sources
+    assert all((folder / source).is_file() for source in sources), sources

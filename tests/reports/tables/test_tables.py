@@ -252,6 +252,8 @@ def test_the_advglue_macro_is_the_official_one() -> None:
             )
             for i, (y, p) in enumerate(zip(labels, guesses, strict=True))
         ]
+    lost = [row(f"c-{ADVGLUE[name]}", f"advglue-{name}", "none", 10, status="errored") for name in ("qqp", "mnli-mm")]
+    rows += lost
     made = record(checkpoints, testsets)
 
     table = build_testsets(build_examples(pd.DataFrame(rows), made), made)
@@ -262,7 +264,7 @@ def test_the_advglue_macro_is_the_official_one() -> None:
     assert macro["testset"] == "advglue"
     assert macro["value"] == pytest.approx(expected)
     assert macro["low"] <= macro["value"] <= macro["high"]
-    assert macro["n"] == 60
+    assert (macro["n"], macro["n_errored"]) == (60, len(lost))
 
 
 def test_without_all_six_sets_there_is_no_macro() -> None:
@@ -308,6 +310,26 @@ def test_the_curve_over_changed_words_counts_texts_within_the_share() -> None:
     full = curves[(curves["checkpoint"] == "f") & (curves["budget_kind"] == "modified_share")].set_index("budget")
     assert full.loc[0.0, "robust_accuracy"] == 1
     assert full["robust_accuracy"].iloc[[2, 9, 10]].tolist() == [0.75, 0.75, 0.5]
+
+
+def test_an_attack_on_embeddings_has_epsilon_curves_also_on_an_arm_that_it_breaks_nowhere() -> None:
+    world = attacked({"f/a": "rrrrs", "l/a": "bbrrs", "f/b": "rrrrr", "l/b": "rrrrr"})
+    distances = [0.5 if status == "succeeded" else None for status in world.outcomes["status"]]
+    examples = build_examples(world.outcomes.assign(distance=distances, norm="l2"), world.record)
+
+    curves = build_curves(examples)
+
+    assert set(curves["budget_kind"]) == {"epsilon"}
+    points = {
+        cell: list(zip(part["budget"], part["robust_accuracy"], strict=True))
+        for cell, part in curves.groupby(["checkpoint", "attack"])
+    }
+    assert points == {
+        ("f", "a"): [(0, 0.8)],
+        ("l", "a"): [(0, 0.8), (0.5, 0.4)],
+        ("f", "b"): [(0, 1)],
+        ("l", "b"): [(0, 1)],
+    }
 
 
 def test_transfer_counts_only_texts_whose_clean_form_the_target_gets_right() -> None:

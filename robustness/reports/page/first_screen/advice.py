@@ -12,11 +12,13 @@ import pandas as pd
 
 from robustness.engine.outcome import Status
 from robustness.reports.comparisons.comparison import Family
+from robustness.reports.comparisons.controls import control_attacks
 from robustness.reports.summaries.kept import Kept
 from robustness.reports.summaries.run_facts import command_line
 from robustness.reports.summaries.summary import Summary
 from robustness.reports.summaries.tallies import of_family
 from robustness.reports.summaries.wording import points
+from robustness.reports.tables.examples import keeps_prediction
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import RunRecord
 from robustness.stats import Reason, Verdict
@@ -84,7 +86,7 @@ def advise(answer: Summary, rows: pd.DataFrame, examples: pd.DataFrame, record: 
     if set(planned["reason"]) == {Reason.FLOOR}:
         return Advice("To get an answer", tuple(_at_floor(answer, seeds)))
     if seeds >= MIN_SEEDS:
-        return Advice("To get an answer", tuple(_more_seeds(undecided, answer, seeds, examples)))
+        return Advice("To get an answer", tuple(_more_seeds(undecided, answer, seeds, examples, record)))
     return _more_examples(answer, undecided, planned, examples, (record, folder))
 
 
@@ -113,8 +115,8 @@ def _of_method(answer: Summary) -> str:
     )
 
 
-def _more_seeds(kept: Kept, answer: Summary, seeds: int, examples: pd.DataFrame) -> Iterator[str]:
-    share = count_rarer_share(kept, answer, examples)
+def _more_seeds(kept: Kept, answer: Summary, seeds: int, examples: pd.DataFrame, record: RunRecord) -> Iterator[str]:
+    share = count_rarer_share(kept, answer, examples, record)
     gaps = [
         f"{more} seeds a gap of {points(math.ceil(1000 * gap) / 1000)}"
         for more in MORE_SEEDS
@@ -129,7 +131,7 @@ def _more_examples(
     answer: Summary, kept: Kept, planned: pd.DataFrame, examples: pd.DataFrame, run: tuple[RunRecord, Path]
 ) -> Advice:
     record, folder = run
-    share, gap = count_rarer_share(kept, answer, examples), abs(kept.robust[0] - kept.robust[1])
+    share, gap = count_rarer_share(kept, answer, examples, record), abs(kept.robust[0] - kept.robust[1])
     margin, alpha = record.statistics.margin, record.statistics.alpha / len(planned)
     needed = find_needed(share, gap, margin, alpha)
     wanted = needed.gap if gap > margin and needed.gap is not None else needed.equal
@@ -191,16 +193,19 @@ def find_needed(rarer_share: float, gap: float, margin: float, alpha: float) -> 
     return Needed(equal, math.ceil(many))
 
 
-def count_rarer_share(kept: Kept, answer: Summary, examples: pd.DataFrame) -> float:
+def count_rarer_share(kept: Kept, answer: Summary, examples: pd.DataFrame, record: RunRecord) -> float:
     """Returns the share of examples that only the worse arm has right, one more of either as in `rarer_share`.
 
     Args:
         kept: The test set and the attack.
         answer: Of whose pairs.
         examples: examples.csv's rows.
+        record: The run's; it says which attacks enter its worst case.
     """
     here = examples[examples["testset"] == kept.testset]
-    names = here["attack"] != NO_ATTACK if kept.attack == WORST_CASE else here["attack"] == kept.attack
+    left_out = [NO_ATTACK, *control_attacks(record)]
+    planned = ~here["attack"].isin(left_out) & ~keeps_prediction(here)
+    names = planned if kept.attack == WORST_CASE else here["attack"] == kept.attack
     here = here[names & (here["status"] != Status.ERRORED)]
     right = here["correct"] == 1 if kept.attack == NO_ATTACK else here["status"] == Status.FAILED
     by_arm = right.groupby([here["checkpoint"], here["example_id"]]).min().unstack("checkpoint")

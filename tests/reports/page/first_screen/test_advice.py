@@ -11,6 +11,7 @@ import pytest
 from robustness.reports.page.first_screen.advice import Advice, advise, count_rarer_share, find_needed, raise_limit
 from robustness.reports.summaries.kept import Kept
 from robustness.reports.summaries.summary import summarise_run
+from robustness.runs.storage.record import AttackRecord
 from robustness.stats import Verdict
 from robustness.stats.planning import detectable_gap, examples_for_equivalence
 
@@ -18,14 +19,14 @@ OPEN = {"testset": "clean-set", "reference_value": 0.5, "candidate_value": 0.4, 
 METHOD = "To speak of LoRA itself, train and run 3 seeds or more of both arms."
 
 
-def outcomes(reference: str, candidate: str, attack: str = "swap", testset: str = "clean-set") -> pd.DataFrame:
+def outcomes(reference: str, candidate: str, attack: str = "swap", goal: str = "change-prediction") -> pd.DataFrame:
     """Rows of examples.csv of both arms: `s`ucceeded, `f`ailed, `e`rrored on each example."""
     words = {"s": "succeeded", "f": "failed", "e": "errored"}
     return pd.DataFrame(
         [
             {
-                "checkpoint": checkpoint, "testset": testset, "attack": attack, "example_id": f"e{i}",
-                "status": words[status], "correct": int(status == "f"),
+                "checkpoint": checkpoint, "testset": "clean-set", "attack": attack, "goal": goal,
+                "example_id": f"e{i}", "status": words[status], "correct": int(status == "f"),
             }
             for checkpoint, statuses in (("full-0", reference), ("lora-0", candidate))
             for i, status in enumerate(statuses)
@@ -115,13 +116,21 @@ def test_the_rarer_side_is_counted_over_the_worst_case_without_errored_rows(plan
     record = run_writer.record()
     (answer,) = summarise_run(planted.table(planted.row(**OPEN)), record).shown
     examples = pd.concat([outcomes("fffse", "ffsff"), outcomes("ffffe", "fsfff", attack="zap")])
+    spared = [
+        outcomes("sssss", "fffff", attack="identity"),
+        outcomes("sssss", "fffff", attack="random"),
+        outcomes("sssss", "fffff", attack="reduce", goal="keep-prediction"),
+    ]
+    examples = pd.concat([examples, *spared])
+    controls = [AttackRecord(name=name, family="baseline", digest="d") for name in ("identity", "random")]
+    record = record.model_copy(update={"attacks": (*record.attacks, *controls)})
     worst, single = (
         Kept("clean-set", attack, 5, None, (0.5, 0.5), Verdict.INCONCLUSIVE) for attack in ("worst-case", "swap")
     )
 
     # Worst case of the reference fffs, of the candidate fssf: two against one of four.
-    assert count_rarer_share(worst, answer, examples) == pytest.approx((1 + 1) / (4 + 2))
-    assert count_rarer_share(single, answer, examples) == pytest.approx((1 + 1) / (4 + 2))
+    assert count_rarer_share(worst, answer, examples, record) == pytest.approx((1 + 1) / (4 + 2))
+    assert count_rarer_share(single, answer, examples, record) == pytest.approx((1 + 1) / (4 + 2))
 
 
 def test_a_run_without_a_limit_gets_one_before_its_folder(run_writer: Any) -> None:
