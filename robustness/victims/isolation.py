@@ -24,6 +24,10 @@ class VictimGoneError(Exception):
     """
 
 
+class UnfitTextError(ValueError):
+    """A text that the victim cannot take, such as one too long for it; it says nothing of other texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """The error in place of an answer."""
@@ -55,7 +59,7 @@ class Isolation:
 
         Raises:
             RobustnessError: an error that is no item's fault.
-            VictimGoneError: no answer for three groups in a row, or a device that is lost.
+            VictimGoneError: no answer for three groups in a row, unfit texts aside, or a device that is lost.
         """
         stack = [dict(items)]
         held: list[tuple[K, Fault]] = []
@@ -73,7 +77,8 @@ class Isolation:
             except (RobustnessError, VictimGoneError):
                 raise
             except Exception as error:  # any error of one text in a tokenizer, a model or a device
-                failure = (type(error).__name__, f"{type(error).__name__}: {first_line(error)}")
+                kind = "" if isinstance(error, UnfitTextError) else type(error).__name__
+                failure = (kind, f"{type(error).__name__}: {first_line(error)}")
                 if not left:
                     raise VictimGoneError(f"the victim failed after its last answer, with {failure[1]}") from error
             if not left:
@@ -89,6 +94,8 @@ class Isolation:
         yield from held
 
     def _book(self, kind: str, reason: str, group: str) -> Fault:
+        if not kind:  # of a text that is itself at fault
+            return Fault(reason)
         if kind != self._kind:
             self._groups.clear()
         self._kind = kind

@@ -286,7 +286,8 @@ def digest_files(*folders: Path) -> str:
         for pattern in SAFE_FILES:
             for file in sorted(folder.glob(pattern)):
                 with file.open("rb") as stream:
-                    digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+                    name = file.relative_to(folder).as_posix()
+                    digest.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 
 

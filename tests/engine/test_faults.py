@@ -25,7 +25,7 @@ from robustness.errors import UsageError
 from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import LabelGrader
 from robustness.testsets.example import Texts
-from robustness.victims.isolation import Fault, Isolation, VictimGoneError, recover
+from robustness.victims.isolation import Fault, Isolation, UnfitTextError, VictimGoneError, recover
 
 POISON = "poison"
 
@@ -243,6 +243,19 @@ def test_errors_of_other_kinds_and_answers_between_do_not_add_up() -> None:
     assert each_alone(answer, mixed) == 8
     with pytest.raises(VictimGoneError, match="MemoryError: no"):
         each_alone(answer, ["fine", "memory", "memory", "memory", "fine"])
+
+
+def test_any_number_of_unfit_texts_leave_the_victim_there() -> None:
+    def answer(part: Mapping[int, str]) -> Iterator[tuple[int, str]]:
+        for key, kind in part.items():
+            if kind != "fine":
+                raise {"unfit": UnfitTextError, "value": ValueError}[kind]("too long")
+            yield key, "done"
+
+    assert each_alone(answer, ["unfit"] * 7) == 7
+    assert each_alone(answer, ["value", "unfit", "value", "unfit"]) == 4
+    with pytest.raises(VictimGoneError, match="ValueError: too long"):
+        each_alone(answer, ["value", "unfit", "value", "unfit", "value"])
 
 
 def test_a_fault_says_the_first_line_that_says_something() -> None:

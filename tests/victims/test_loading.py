@@ -17,6 +17,7 @@ from robustness.errors import CheckpointError, UsageError
 from robustness.victims.files.checkpoint import check_weights, read_checkpoint
 from robustness.victims.loading import (
     as_victim,
+    digest_files,
     digest_victim,
     load_checkpoint,
     merge,
@@ -401,6 +402,17 @@ def test_a_device_number_past_the_last_is_a_usage_error(monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match=r"--device cuda:2: this machine has 2 CUDA"):
         place("cuda:2")
     assert place("cuda:1").device == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/tool_use.jinja"])
+def test_files_with_an_edited_chat_template_have_another_digest(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{{ messages[0].content }}")
+    before = digest_files(tmp_path)
+
+    (tmp_path / name).write_text("{{ messages[1].content }}")
+
+    assert digest_files(tmp_path) != before
 
 
 def test_a_victims_digest_is_that_of_what_its_scores_depend_on(tiny: Any, tmp_path: Path) -> None:

@@ -308,7 +308,7 @@ def test_a_process_ends_with_its_driver_in_the_middle_of_a_silent_job(tmp_path: 
 def test_modules_of_the_working_directory_do_not_hide_those_of_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "queue.py").write_text("raise SystemExit(9)\n")
+    (tmp_path / "tempfile.py").write_text("raise SystemExit(9)\n")
     monkeypatch.chdir(tmp_path)
     crew = Processes(pack(CountBenchSpec()), [], threads=1)
 

@@ -9,7 +9,7 @@ import torch
 
 from robustness.errors import AttackError, RobustnessError, first_line
 from robustness.testsets.example import Example
-from robustness.victims.isolation import GONE
+from robustness.victims.isolation import GONE, UnfitTextError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Crash:
 
     @property
     def kind(self) -> str:
-        """The error's class; empty where the machine is at fault: no memory, or a missing file."""
-        lacking = (RobustnessError, MemoryError, torch.OutOfMemoryError)
+        """The error's class; empty where it is not at fault: no memory, a missing file, or an unfit text."""
+        lacking = (RobustnessError, MemoryError, torch.OutOfMemoryError, UnfitTextError)
         is_own = isinstance(self.error, AttackError) or not isinstance(self.error, lacking)
         return type(self.error).__name__ if is_own else ""
 

@@ -22,7 +22,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 HUB_ID = re.compile(r"[\w][\w.\-]*(/[\w][\w.\-]*)?")
-SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja"]
+"""What is loaded, with the chat templates that transformers 5 writes as files of their own."""
 HUB_TIMEOUT = 20
 """Seconds to wait for an answer; HF_HUB_DOWNLOAD_TIMEOUT sets this for the files."""
 SHOWN = 3

@@ -19,8 +19,12 @@ def holds(cache: Any, tokens: int) -> bool:
 
 def select(cache: Any, rows: torch.Tensor, first: int) -> None:
     """Keeps some rows of a cache from one place on; everything before it is padding in all of them."""
+    from transformers.cache_utils import DynamicSlidingWindowLayer
+
     for layer in cache.layers:
         layer.keys, layer.values = layer.keys[rows, :, first:], layer.values[rows, :, first:]
+        if isinstance(layer, DynamicSlidingWindowLayer):  # counts its tokens apart, and masks as many
+            layer.cumulative_length = layer.keys.shape[-2]
 
 
 def repeat(cache: Any, rows: int) -> Any:

@@ -138,7 +138,8 @@ class Victim:
     def read_as(self, other: Head) -> Victim:
         """Returns a new head on this one's model with the other's order of labels."""
         assert isinstance(other, Victim), "checkpoints of one task have one kind of head"
-        return Victim(self.model, self.tokenizer, other.label_columns, labels=self.grader.labels)
+        labels, padded = self.grader.labels, self.company.padded
+        return Victim(self.model, self.tokenizer, other.label_columns, labels=labels, padded=padded)
 
     def find_fault(self) -> str | None:
         """Returns None: any such model answers."""

@@ -30,6 +30,7 @@ from robustness.victims.heads.sequences.targets import find_unfit_responses
 from robustness.victims.heads.text_gradients import Located, TextGradient
 from robustness.victims.heads.verbaliser_gradients import locate_in_prompts
 from robustness.victims.inputs import Company, longest_text
+from robustness.victims.isolation import UnfitTextError
 
 NOT_COMPILED = (
     "--compile: a model that decodes reads its own cache, which torch.compile does not support: it runs uncompiled"
@@ -102,7 +103,7 @@ class TextVictim:
         """Returns losses and responses, shape (len(asked), `grader.width`), float32, in their order.
 
         Raises:
-            ValueError: a prompt is too long for the model.
+            UnfitTextError: a prompt is too long for the model.
         """
         wanted = [self._continuation(example) for example in asked]
         responses = self._responses.decode(_ids(asked), [row.prompt for row in wanted])
@@ -112,7 +113,7 @@ class TextVictim:
         """Returns a digest of each prompt's tokens; prompts with equal tokens share one answer in a search.
 
         Raises:
-            ValueError: a prompt is too long for the model.
+            UnfitTextError: a prompt is too long for the model.
         """
         return [digest_tokens(self.encode(text)) for text in texts]
 
@@ -120,7 +121,7 @@ class TextVictim:
         """Returns loss rows without decoding, shape (len(asked), numbers).
 
         Raises:
-            ValueError: a prompt is too long for the model.
+            UnfitTextError: a prompt is too long for the model.
         """
         rows = self._read(asked, [self._continuation(example) for example in asked])
         return np.stack(rows) if rows else np.empty((0, TextRow.LENGTH), dtype=np.float32)
@@ -133,7 +134,7 @@ class TextVictim:
             read: their loss rows; None where not known.
 
         Raises:
-            ValueError: a prompt is too long for the model.
+            UnfitTextError: a prompt is too long for the model.
         """
         wanted = [self._continuation(example) for example in asked]
         unread = [index for index, row in enumerate(read) if row is None]
@@ -158,7 +159,7 @@ class TextVictim:
         found = Continuation(self.encode(example.texts), self.target(example))
         longest = self.max_tokens + self._limits.max_new_tokens
         if len(found.whole) > longest:  # missing positions would end a CUDA process
-            raise ValueError(
+            raise UnfitTextError(
                 f"its prompt and gold text have {len(found.prompt)} and {len(found.tokens)} tokens; the model takes "
                 f"{longest}"
             )
@@ -168,7 +169,7 @@ class TextVictim:
         """Returns the prompt's tokens.
 
         Raises:
-            ValueError: it leaves no room for a response.
+            UnfitTextError: it leaves no room for a response.
         """
         special = not self._prompt.has_own_special_tokens
         options = {"truncation": False, "verbose": False, "add_special_tokens": special}
@@ -176,7 +177,7 @@ class TextVictim:
         if special and ids and ids[-1] in self.causal.ends:  # added after every text: no response would follow
             ids.pop()
         if not 0 < len(ids) <= self.max_tokens:
-            raise ValueError(
+            raise UnfitTextError(
                 f"its prompt has {len(ids)} tokens; the model takes 1 to {self.max_tokens} beside a response of "
                 f"{self._limits.max_new_tokens}"
             )
@@ -186,7 +187,7 @@ class TextVictim:
         """Returns the prompt's tokens and each token's place in a segment; None for template and special tokens.
 
         Raises:
-            ValueError: as `encode`.
+            UnfitTextError: as `encode`.
             CheckpointError: the tokenizer gives no token places.
         """
         ids = self.encode(text)

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,8 @@ def test_from_the_hub_neither_pickles_nor_code_are_downloaded(
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
 
     assert locate("owner/name", "checkpoint mine") == tmp_path
+    names = ("chat_template.jinja", "additional_chat_templates/tool_use.jinja")
+    assert all(any(fnmatch(name, pattern) for pattern in asked["owner/name"]) for name in names)
     assert not [pattern for pattern in asked["owner/name"] if pattern.endswith(("bin", "py", "pt", "*"))]
 
 

@@ -47,6 +47,17 @@ def test_a_window_that_forgets_is_not_relied_on(tokenizer: Any) -> None:
     ]
 
 
+def test_a_window_wider_than_the_text_is_cut_where_the_longest_row_ends_first(tokenizer: Any) -> None:
+    causal = causal_of("mistral", tokenizer, sliding_window=64)
+    asked = prompts(tokenizer, 24)
+    end = end_in_the_middle(causal, asked)
+
+    found = decode(causal, asked, LIMITS, batch_rows=2)
+
+    expected = [generate_plainly(causal, prompt, max_new_tokens=16, eos_token_id=end) for prompt in asked]
+    assert [list(each.tokens) for each in found] == expected
+
+
 @pytest.mark.parametrize("config", [PromptTuningConfig, PrefixTuningConfig])
 def test_learnt_prompts_decode_as_they_answer_whole_texts(config: Any, tokenizer: Any) -> None:
     """Not as their own `generate`: under transformers 5 peft 0.21 does not give the cache on."""

@@ -62,6 +62,10 @@ def test_the_number_of_texts_tokenised_at_a_time_does_not_matter(
     np.testing.assert_allclose(make().scores(texts), whole, atol=1e-5)
 
 
+def test_a_head_read_with_another_order_of_labels_pads_as_before(make: Callable) -> None:
+    assert [make(padded=padded).read_as(make()).company.padded for padded in (True, False)] == [True, False]
+
+
 def test_pairs_of_segments_are_read_as_pairs(make: Callable, reference: Callable, texts: list) -> None:
     pairs = [(text[0], other[0]) for text, other in zip(texts, reversed(texts), strict=True)]
 
