@@ -91,7 +91,7 @@ class JsonParser:
         for start in (0, opening.start() if opening else 0):
             try:
                 value, end = _DECODER.raw_decode(text, start)
-                if start == 0 and end < len(text):
+                if text[start] not in "[{" and end < len(text):  # "5 of them" is not the number 5
                     continue
                 canonical = json.dumps(value, sort_keys=True)
                 items = value if isinstance(value, list) else [value]

@@ -47,6 +47,10 @@ def text_of(parser: Parser, response: str) -> str | None:
         (RegexParser("(a)?b"), "b", None),  # a group that took no part
         (JsonParser(), '{"b": 1.0, "a": [true]}', '{"a": [true], "b": 1}'),
         (JsonParser(), 'It is ["x"] or ["y"].', '["x"]'),
+        (JsonParser(), '{"a": 1}\nHope this helps', '{"a": 1}'),
+        (JsonParser(), '["x"] and more', '["x"]'),
+        (JsonParser(), "18 of [19]", "[19]"),
+        (JsonParser(), "18 of 19", None),
         (JsonParser(), "18.0", "18"),
         (JsonParser(), "NaN", None),
         (JsonParser(), '{"a": 1e999}', None),
