@@ -21,8 +21,8 @@ GAIN = 1.1
 def faster_dtype(device: torch.device) -> torch.dtype:
     """Returns bfloat16 if matrix products are faster in it than in float32, else float32.
 
-    A GPU is taken at its word: it is not timed, for a small product takes it as long in any type. A processor's
-    announced features do not decide. Some have the instructions but are slower with them; without them bfloat16 takes
+    What a GPU announces decides, because a small product takes it as long in any type. A processor's announced
+    features do not decide. Some have the instructions but are slower with them; without them bfloat16 takes
     a hundred times as long. Results differ by rounding, so judgements stay in float32.
     """
     if device.type == "cuda":
@@ -45,7 +45,7 @@ def _seconds(device: torch.device, dtype: torch.dtype) -> float:
     with torch.inference_mode():
         for turn in range(TRIES + 1):
             start = time.perf_counter()
-            float(torch.nn.functional.linear(rows, weight)[0, 0])  # waits for a device that is no processor
+            float(torch.nn.functional.linear(rows, weight)[0, 0])  # waits for the device
             if turn:
                 best = min(best, time.perf_counter() - start)
     return best
