@@ -54,6 +54,22 @@ def test_whatever_changed_is_named(tiny: Any, world: Path, monkeypatch: pytest.M
         start(tiny, world)
 
 
+def test_a_set_that_was_only_evaluated_is_not_attacked_in_the_same_folder(tiny: Any, world: Path) -> None:
+    suite, other = world / "mine.toml", world / "other.toml"
+    other.write_text(tiny.testset.read_text())
+    suite.write_text(
+        f'summary = "s"\ntestsets = ["{tiny.testset}"]\nevaluated = ["{other}"]\nattacks = ["identity"]\nlimit = 4\n'
+    )
+    pairs = world / "pairs.toml"
+    for _ in range(2):  # the second has nothing to do
+        api.run(str(suite), pairs, world / "run", RunSettings(data=tiny.data))
+
+    with pytest.raises(RunError, match=r"different: cells: other \(changed\)\)"):
+        api.run(
+            str(suite), pairs, world / "run", RunSettings(data=tiny.data, testsets=[str(tiny.testset), str(other)])
+        )
+
+
 def test_a_changed_base_changes_the_adapter_on_it(tiny: Any, world: Path) -> None:
     start(tiny, world)
     weights = load_file(world / "base" / "model.safetensors")

@@ -115,7 +115,8 @@ def test_numbers_of_a_response_do_not_depend_on_what_is_measured_beside_it() -> 
 @pytest.mark.parametrize("name", sorted(set(PROBES.names()) - MEASURED))
 def test_other_probes_say_that_they_do_not_measure_responses(name: str) -> None:
     victim, examples = linear_victim(both_right=False)
-    peft, full = SimpleNamespace(is_adapter=True), SimpleNamespace(is_adapter=False)
+    peft = SimpleNamespace(is_adapter=True)
+    full = SimpleNamespace(is_adapter=False, folder=Path("full"), base=Path("base"))
     subject = Subject(peft, examples, 0, "digest", lambda: victim, [full], lambda _: victim)  # type: ignore[arg-type,list-item]
 
     with pytest.raises(Unsupported, match="several tokens|without scores of labels"):

@@ -14,7 +14,7 @@ from robustness.definitions.reading import read_definition
 from robustness.errors import RunError
 from robustness.options import StudySettings
 from robustness.progress import Progress
-from robustness.runs.storage.record import read_record
+from robustness.runs.storage.record import read_record, write_record
 from robustness.runs.storage.store import read_outcomes
 from robustness.studies.carrying import carry_outcomes
 from robustness.studies.digests import FileDigests
@@ -44,6 +44,19 @@ def test_a_run_that_died_before_its_first_outcome_hands_none_on(finished: Desk, 
 
     assert carry_outcomes(tmp_path / "died", tmp_path / "next") == 0
     assert carry_outcomes(tmp_path / "begun", tmp_path / "next") == len(read_outcomes(tmp_path / "begun")) > 0
+
+
+def test_outcomes_are_handed_on_to_a_run_with_other_cells(finished: Desk, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for each in (old, new):
+        shutil.copytree(finished.out / "runs" / "tiny-best-letters", each)
+    (new / "run.sqlite").write_bytes(b"")
+    record = read_record(new)
+    cells = {topic: "another digest" for topic in record.fingerprint if topic.startswith("cells: ")}
+    write_record(new, record.model_copy(update={"fingerprint": record.fingerprint | cells}))
+
+    assert carry_outcomes(old, new) == len(read_outcomes(old)) > 0
+    assert len(cells) == 1
 
 
 def test_a_study_trains_gates_runs_and_reports_all_of_its_design(finished_once: Desk) -> None:

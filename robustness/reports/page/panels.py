@@ -116,7 +116,7 @@ def draw_curve(curves: pd.DataFrame, arms: dict[str, str], names: tuple[str, str
             axes.set_xscale("symlog", linthresh=10)
         axes.xaxis.set_major_formatter(PLAIN)
         axes.set_ylim(0, 100)
-        axes.set_xlim(0, reach)
+        axes.set_xlim(0, reach or 1)  # all may break at a budget of none
         axes.set_xlabel(KINDS.get(kind, kind), fontsize=9)
 
     return draw

@@ -259,10 +259,13 @@ def refuse_other_settings(out: Path, fingerprint: dict[str, str]) -> None:
     if not (out / FILE_NAME).is_file():
         return
     record = read_record(out)
-    changed = [
-        *_differences(record.fingerprint, fingerprint, are_digests=True),
-        *_differences(compared_versions(record.versions), compared_versions(library_versions()), are_digests=False),
-    ]
+    settings = list(_differences(record.fingerprint, fingerprint, are_digests=True))
+    # Other attacks, probes, pairs or test sets make other cells, so these say something only where nothing else does.
+    settings = [each for each in settings if not each.startswith("cells: ")] or settings
+    versions = _differences(
+        compared_versions(record.versions), compared_versions(library_versions()), are_digests=False
+    )
+    changed = [*settings, *versions]
     if changed:
         raise RunError(
             f"{out}: holds a run with other settings (different: {'; '.join(changed)}); give --out another folder, "

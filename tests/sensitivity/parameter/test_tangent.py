@@ -332,7 +332,7 @@ def test_methods_that_change_no_weights_are_unsupported(
             weight_storages(model),
             lambda each: load_checkpoint(each, find_task("sst2")).unmerged,
         )
-    with pytest.raises(Unsupported, match="without a partner"):
+    with pytest.raises(Unsupported, match="without an adapter as partner"):
         find_tangents(subject_of(tiny.full), block_parameters(victims(tiny.full).model))
 
 
