@@ -28,7 +28,12 @@ from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.paper import paper_table
 from robustness.reports.tables.probes.brackets import build_brackets, find_violations
 from robustness.reports.tables.probes.predictions import build_predictions
-from robustness.reports.tables.probes.sensitivity import build_layers, build_sensitivity, build_sensitivity_examples
+from robustness.reports.tables.probes.sensitivity import (
+    build_layers,
+    build_sensitivity,
+    build_sensitivity_examples,
+    find_errored,
+)
 from robustness.reports.tables.probes.sensitivity_pairs import build_sensitivity_pairs, name_families
 from robustness.reports.tables.survival import build_survival
 from robustness.reports.tables.testsets import build_testsets
@@ -150,8 +155,8 @@ class Report:
 
     @property
     def n_errored_measurements(self) -> int:
-        """Measurements that ended in an error."""
-        return int(self.tables[Table.SENSITIVITY]["n_errored"].sum())
+        """Examples whose measurement ended in an error, of each probe on each checkpoint and test set."""
+        return len(find_errored(self.tables[Table.SENSITIVITY], self.tables[Table.SENSITIVITY_EXAMPLES]))
 
     @property
     def missing(self) -> int:

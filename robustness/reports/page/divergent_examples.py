@@ -17,11 +17,13 @@ COLUMNS = ["checkpoint", "testset", "attack", "example_id", "status"]
 
 def explain_none(pairs: Sequence[PairRecord], examples: pd.DataFrame, replays: pd.DataFrame) -> str:
     """Returns why no text of any pair breaks just one arm: nothing broke, or all that did broke both arms."""
-    examples = examples.loc[~keeps_prediction(examples), COLUMNS]
     arms = {name for pair in pairs for name in (pair.reference, pair.candidate)}
-    mine = examples[examples["checkpoint"].isin(arms) & (examples["attack"] != NO_ATTACK)]
-    if mine.empty:
+    attacked = examples[examples["checkpoint"].isin(arms) & (examples["attack"] != NO_ATTACK)]
+    if attacked.empty:
         return "Nothing was attacked."
+    mine = attacked.loc[~keeps_prediction(attacked), COLUMNS]
+    if mine.empty:
+        return "Every attack was to keep the answer, so none could break an arm."
     broken = int((mine["status"] == Status.SUCCEEDED).sum())
     if not broken:
         return "No attack broke either arm."

@@ -10,6 +10,7 @@ from robustness.engine.outcome import Status
 from robustness.errors import shorten
 from robustness.reports.report import Report
 from robustness.reports.tables.columns import Table
+from robustness.reports.tables.probes.sensitivity import find_errored
 from robustness.runs.cells import NO_ATTACK
 
 MOST_ERRORS = 5
@@ -24,17 +25,15 @@ def describe_errors(report: Report) -> Iterator[str]:
         yield f"{len(errored)} examples errored; see the column error of examples.csv"
         yield from _count(errored["attack"].replace(NO_ATTACK, "no attack"), errored["error"])
     if report.n_errored_measurements:
-        probed = report.tables[Table.SENSITIVITY]
-        errored = probed[probed["n_errored"] > 0]
-        yield f"{report.n_errored_measurements} measurements errored; see the column reason of sensitivity*.csv"
-        yield from _count(errored["probe"], errored["reason"], errored["n_errored"])
+        errored = find_errored(report.tables[Table.SENSITIVITY], report.tables[Table.SENSITIVITY_EXAMPLES])
+        yield f"{len(errored)} measurements errored; see the column reason of sensitivity*.csv"
+        yield from _count(errored["probe"], errored["reason"])
 
 
-def _count(names: pd.Series[str], errors: pd.Series[str], counts: pd.Series[int] | None = None) -> Iterator[str]:
+def _count(names: pd.Series[str], errors: pd.Series[str]) -> Iterator[str]:
     said = errors.fillna("").map(lambda error: shorten(" ".join(error.split())))
-    counts = counts if counts is not None else pd.Series(1, index=names.index)
-    ordered = counts.groupby([names, said]).sum().sort_values(ascending=False, kind="stable")
+    ordered = said.groupby([names, said]).size().sort_values(ascending=False, kind="stable")
     for (name, error), n in ordered.head(MOST_ERRORS).items():
-        yield f"  {n:g} under {name}: {error}"
+        yield f"  {n} under {name}: {error}"
     if len(ordered) > MOST_ERRORS:
         yield f"  and {len(ordered) - MOST_ERRORS} other errors"

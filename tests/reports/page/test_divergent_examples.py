@@ -49,6 +49,13 @@ def test_a_run_without_attacks_says_that_nothing_was_attacked(pair: PairRecord) 
     assert explain_none([pair], examples, asked("", "", {})) == "Nothing was attacked."
 
 
+def test_attacks_that_keep_the_answer_are_attacks(pair: PairRecord) -> None:
+    examples = attacked(pair.reference, "sf").assign(goal="keep-prediction")
+
+    said = explain_none([pair], examples, asked("", "", {}))
+    assert said == "Every attack was to keep the answer, so none could break an arm."
+
+
 def test_where_nothing_broke_no_word_is_said_about_the_other_arm(pair: PairRecord) -> None:
     examples = pd.concat([attacked(pair.reference, "ff"), attacked(pair.candidate, "ff")])
 

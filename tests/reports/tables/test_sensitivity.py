@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kstest
 
-from robustness.reports.tables.probes.sensitivity import build_layers, build_sensitivity
+from robustness.reports.tables.probes.sensitivity import (
+    build_layers,
+    build_sensitivity,
+    build_sensitivity_examples,
+    find_errored,
+)
 from robustness.stats.medians import median_interval, signed_rank_p
 
 
@@ -40,8 +45,24 @@ def test_a_cell_takes_its_worst_status_and_counts_its_errors(measured: Any) -> N
 
     first, second = build_sensitivity(frame, measured.record).to_dict("records")
 
-    assert (first["status"], first["n"], first["n_errored"], first["reason"]) == ("not-converged", 2, 1, "voided")
+    assert (first["status"], first["n"], first["n_errored"]) == ("not-converged", 2, 1)
+    assert first["reason"] == "voided; errored: too long"
     assert (second["status"], second["n"], second["n_errored"]) == ("ok", 3, 0)
+
+
+def test_an_example_that_errors_counts_once_however_many_quantities_its_probe_has(measured: Any) -> None:
+    values: dict[str, list[float]] = {"full": [1.0, 2.0, 3.0], "lora": [1.0, 2.0, 3.0]}
+    frame = pd.concat([measured.rows(values), measured.rows(values).assign(quantity="another")], ignore_index=True)
+    frame.loc[[0, 6], ["status", "reason", "value"]] = ["errored", "too long", None]  # one example, both quantities
+    frame.loc[frame["checkpoint"] == "lora", ["status", "reason", "value"]] = ["errored", "out of memory", None]
+    whole = measured.rows({"full": [1.0], "lora": [1.0]}).assign(probe="structure", testset="", example_id=None)
+    whole.loc[0, ["status", "reason", "value"]] = ["errored", "no weights", None]
+    frame = pd.concat([frame, whole], ignore_index=True)
+
+    found = find_errored(build_sensitivity(frame, measured.record), build_sensitivity_examples(frame))
+
+    assert sorted(found["reason"]) == ["no weights", *["out of memory"] * 3, "too long"]
+    assert found["probe"].value_counts()["structure"] == 1
 
 
 def test_layers_are_aggregated_over_examples(measured: Any) -> None:

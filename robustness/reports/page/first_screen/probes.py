@@ -1,4 +1,4 @@
-"""The first screen of a run that attacked nothing: which arm its probes call more sensitive."""
+"""The first screen of a run without a comparison under attack: which arm its probes call more sensitive."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from robustness.reports.visible import visible
 
 MAX_ROWS = 14
 NO_VERDICT = "Nothing was attacked, so there is no verdict on fragility."
+NOT_COMPARED = "No attack could be compared, so there is no verdict on fragility."
 ROBUST = "robust"
 """What larger values mean, of distances and radii."""
 WIDEST = 10.0
@@ -43,8 +44,14 @@ def claims_of(compared: pd.DataFrame) -> pd.DataFrame:
     return mine.iloc[order]
 
 
-def probe_headline(claims: pd.DataFrame, arms: Arms) -> Headline:
-    """Returns which arm how many of the numbers call more sensitive; no verdict."""
+def probe_headline(claims: pd.DataFrame, arms: Arms, *, is_attacked: bool) -> Headline:
+    """Returns which arm how many of the numbers call more sensitive; no verdict.
+
+    Args:
+        claims: What `claims_of` returns.
+        arms: Of the pairs.
+        is_attacked: Whether the run has attacks, whose outcomes then allow no comparison.
+    """
     counts = claims["direction"].value_counts()
     candidate, reference = (int(counts.get(each, 0)) for each in (Direction.CANDIDATE, Direction.REFERENCE))
     n = len(claims)
@@ -61,7 +68,7 @@ def probe_headline(claims: pd.DataFrame, arms: Arms) -> Headline:
         words = f"{more.name} is more sensitive than {other.name} by {candidate or reference} of {measured}."
     else:
         words = f"No difference in sensitivity was found in {measured}."
-    return Headline(capital(words), NO_VERDICT)
+    return Headline(capital(words), NOT_COMPARED if is_attacked else NO_VERDICT)
 
 
 def make_ratio_forest(claims: pd.DataFrame, arms: Arms) -> Forest:

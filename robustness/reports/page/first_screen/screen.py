@@ -119,7 +119,8 @@ def build_first_screen(
     if forest is None:
         claims = claims_of(tables[Table.SENSITIVITY_PAIRS])
         if len(claims):
-            headline, forest = probe_headline(claims, arms), make_ratio_forest(claims, arms)
+            headline = probe_headline(claims, arms, is_attacked=bool((examples["attack"] != NO_ATTACK).any()))
+            forest = make_ratio_forest(claims, arms)
             forest_title = "Which arm is more sensitive"
             forest_caption = _of_many(len(forest.rows), len(claims), "measurements; sensitivity_pairs.csv has all")
     several = len(shown) > 1

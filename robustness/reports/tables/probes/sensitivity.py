@@ -45,8 +45,8 @@ def build_sensitivity(measurements: pd.DataFrame, record: RunRecord) -> pd.DataF
 
     A quantity's examples are aggregated to their median or mean, with a 95 % interval. It uses order statistics for a
     median, Wilson's interval for a share, the bootstrap for another mean. `alpha` is the chance that one certificate
-    is wrong: a number over many has none, and theirs stands in sensitivity_examples.csv. A cell that has no number at
-    all has one row that says why.
+    is wrong: a number over many has none, and theirs stands in sensitivity_examples.csv. Each row of a cell counts
+    all examples of the cell that errored. A cell that has no number at all has one row that says why.
     """
     rows: list[dict[str, object]] = []
     for cell, part in _flat(measurements).groupby(CELL, sort=False):
@@ -62,8 +62,26 @@ def build_sensitivity(measurements: pd.DataFrame, record: RunRecord) -> pd.DataF
         if read.empty:
             rows += [names | costs | _reason_row(part)]
         for labels, group in read.groupby(LABELS, sort=False, dropna=False):
-            rows.append(names | costs | dict(zip(LABELS, labels, strict=True)) | _summary(group, record.seed))
+            numbers = _summary(group, record.seed)
+            if not errored.empty:
+                reasons = [str(numbers["reason"])] if numbers["reason"] else []
+                numbers["reason"] = "; ".join([*reasons, f"errored: {count_reasons(errored)}"])
+            rows.append(names | costs | dict(zip(LABELS, labels, strict=True)) | numbers)
     return arrange(Table.SENSITIVITY, rows)
+
+
+def find_errored(sensitivity: pd.DataFrame, of_examples: pd.DataFrame) -> pd.DataFrame:
+    """Returns `probe` and `reason` of what errored, once an example, or once a cell where the whole probe did.
+
+    Args:
+        sensitivity: Rows of sensitivity.csv.
+        of_examples: Rows of sensitivity_examples.csv.
+    """
+    single = of_examples[of_examples["status"] == "errored"].drop_duplicates([*CELL, "example_id"])
+    whole = sensitivity[sensitivity["status"] == "errored"]
+    known = set(single[CELL].fillna("").itertuples(index=False, name=None))
+    is_new = [cell not in known for cell in whole[CELL].fillna("").itertuples(index=False, name=None)]
+    return pd.concat([single[["probe", "reason"]], whole.loc[is_new, ["probe", "reason"]]], ignore_index=True)
 
 
 def build_sensitivity_examples(measurements: pd.DataFrame) -> pd.DataFrame:

@@ -155,6 +155,10 @@ def test_probes_alone_say_who_is_more_sensitive_and_give_no_verdict(look: Any) -
         "LoRA is more sensitive than full fine-tuning by 1 of 1 measurement. "
         "Nothing was attacked, so there is no verdict on fragility."
     )
+    errored = pd.DataFrame([{"attack": "swap", "status": "errored"}])
+    examples = errored.reindex(columns=[column.name for column in COLUMNS[Table.EXAMPLES]]).astype(object)
+    screen = look(CLEAN, sensitivity_pairs=pd.DataFrame(rows).reindex(columns=columns), examples=examples)
+    assert screen.headline.difference == "No attack could be compared, so there is no verdict on fragility."
     (row,) = screen.forest.rows
     assert (row.number, row.interval, row.verdict) == ("0.5\u00d7", "0.4 to 0.6", "LoRA more sensitive")
     assert 'x="83.75%"' in row.strip or float(row.strip.split('<svg x="')[1].split("%")[0]) > 50
