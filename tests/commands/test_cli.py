@@ -176,3 +176,17 @@ def test_how_to_train_is_handed_on(call: Call, monkeypatch: pytest.MonkeyPatch, 
         TrainingSettings(grid="one", targets="linear", dev_limit=20, checkpointing=True),
     ]
     assert refused.returncode == 2 and "--grid huge: expected one of 'shipped', 'wide' or 'one'" in refused.stderr
+
+
+def test_options_of_a_runs_report_are_refused_for_a_study(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever they are set to, and however its folder is named."""
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text("{}")
+    monkeypatch.setenv("PLACE", str(tmp_path))
+
+    for options in (["--margin", "0"], ["--margin", "0.1"], ["--format", "latex"], ["--model-card"]):
+        done = call("report", "$PLACE/study", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is a study; options change the report of a run alone" in " ".join(done.stderr.split())
