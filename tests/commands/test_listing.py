@@ -65,13 +65,16 @@ def test_list_alone_names_the_kinds_and_each_of_them_lists(call: Call) -> None:
 
 
 @pytest.mark.parametrize("words", [("list", "parts"), ("list", "attacks"), ("show", "no-such-thing")])
-def test_at_80_columns_lines_end_between_words(words: tuple[str, ...]) -> None:
-    """As a process of its own, whose streams are no terminal and COLUMNS says how wide they are."""
-    command = [sys.executable, "-m", "robustness", *words]
-    free = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+def test_at_80_columns_lines_end_between_words(
+    call: Call, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """In a process of its own, whose streams are no terminal and COLUMNS says how wide they are."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    whole = call(*words)
 
-    whole = subprocess.run(command, capture_output=True, text=True, env=free, check=False)
-    folded = subprocess.run(command, capture_output=True, text=True, env=free | {"COLUMNS": "80"}, check=False)
+    command = [sys.executable, "-m", "robustness", *words]
+    wide = os.environ | {"COLUMNS": "80"}
+    folded = subprocess.run(command, capture_output=True, text=True, env=wide, check=False)
 
     said, lines = whole.stdout + whole.stderr, (folded.stdout + folded.stderr).splitlines()
     assert max(map(len, lines)) <= 80 < max(map(len, said.splitlines()))

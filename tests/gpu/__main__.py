@@ -35,7 +35,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", choices=("real", "tiny"), default="real")
     parser.add_argument("--seconds", type=float, default=BUDGET, help=f"for all steps; default {BUDGET:g}")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")), help="folder of gpu.json")
-    parser.add_argument("--only", default="", help="steps whose name holds this")
+    parser.add_argument("--only", action="append", help="steps whose name holds this; may be repeated")
     return parser.parse_args(arguments)
 
 
@@ -55,7 +55,7 @@ def check(given: argparse.Namespace, started: float) -> int:
 
     if given.size == "tiny":
         torch.set_num_threads(1)  # small models are slower on more
-    steps = [step for step in all_steps(given.device) if given.only in step.name]
+    steps = [step for step in all_steps(given.device) if any(part in step.name for part in given.only or [""])]
     with tempfile.TemporaryDirectory() as folder:
         device = torch.device(
             "cuda:0" if given.device == "cuda" else given.device

@@ -126,7 +126,7 @@ def interrupt_at(outcomes: int) -> Any:
     return stop
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_processes_that_die_in_a_cell_and_in_a_probe_give_the_tables_of_this_process_row_for_row(
     tiny: Any,
     deadly: Path,
@@ -169,33 +169,22 @@ def cluster() -> Iterator[Any]:
         yield cluster
 
 
-def test_an_interrupted_run_on_two_ray_nodes_goes_on_and_ends_as_one_in_this_process(
+def test_an_interrupted_run_on_two_ray_nodes_goes_on_though_one_dies_and_ends_as_one_in_this_process(
     tiny: Any, whole: Any, cluster: Any, small_shards: None, tmp_path: Path
 ) -> None:
     ray_options = {"executor": "ray", "ray_address": cluster.address}
     with pytest.raises(InterruptionError):
         start(tiny, tmp_path / "run", **ray_options, on_progress=interrupt_at(25))
     assert api.report(tmp_path / "run").missing > 0
-
-    report = start(tiny, tmp_path / "run", **ray_options, workers=2)
-
-    assert_same_tables(report, whole)
-
-
-def test_a_ray_node_that_dies_in_the_probes_changes_nothing(
-    tiny: Any, whole: Any, cluster: Any, tmp_path: Path
-) -> None:
     node = max(cluster.worker_nodes, key=lambda each: each.unique_id)
     killed = []
 
-    def kill_node(progress: Progress) -> None:
+    def kill_node_in_the_probes(progress: Progress) -> None:
         if "jacobian-norm" in progress.message and not killed:
             killed.append(node)
             cluster.remove_node(node, allow_graceful=False)
 
-    report = start(
-        tiny, tmp_path / "run", executor="ray", ray_address=cluster.address, workers=2, on_progress=kill_node
-    )
+    report = start(tiny, tmp_path / "run", **ray_options, workers=2, on_progress=kill_node_in_the_probes)
 
     assert killed
     assert_same_tables(report, whole)
