@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 from torch.profiler import ProfilerActivity, profile
@@ -9,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 def peak_bytes(function: Callable[[], object]) -> int:
     """The most bytes that the allocator has handed out during a call, over those before it."""
+    gc.collect()  # what an earlier call left would be handed back during this one
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         function()
     events = [each for each in profiled.profiler.kineto_results.events() if each.name() == "[memory]"]
