@@ -12,6 +12,10 @@ ON_TRANSFORMERS := tests/victims tests/tuners tests/sensitivity tests/engine/tes
   $(addprefix tests/recipes/, embedding language_models textattack test_no_code.py test_prompted.py test_questions.py) \
   $(patsubst %,tests/training/test_%.py, adaptation adversarial answering architectures completions first_step forms \
     quantised targets trained_methods trainer training)
+# Among them what stands on torch alone.
+ON_TORCH := $(addprefix --ignore=tests/sensitivity/, bounds/test_certificate.py bounds/test_steps.py \
+  input/test_substitution.py parameter/test_accumulation.py parameter/test_tangent_maps.py \
+  structure/test_structure_capacity.py test_convergence.py test_measurement.py)
 SMOKE_VENV = .venv-smoke-$(notdir $(PYTHON))
 SMOKE_RUN = $(SMOKE_VENV)/run
 
@@ -47,7 +51,7 @@ test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-transformers4: $(VENV4)/.installed
-	OMP_NUM_THREADS=1 $(VENV4)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ON_TRANSFORMERS)
+	OMP_NUM_THREADS=1 $(VENV4)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ON_TORCH) $(ON_TRANSFORMERS)
 
 # The site is build/site/index.html; it opens from the disk. The notebook runs first, where there is one.
 docs: $(VENV)/.installed
