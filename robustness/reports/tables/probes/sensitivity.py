@@ -61,11 +61,11 @@ def build_sensitivity(measurements: pd.DataFrame, record: RunRecord) -> pd.DataF
         costs = {"seconds": part["seconds"].iloc[0], "n_errored": errored["example_id"].nunique(dropna=False)}
         if read.empty:
             rows += [names | costs | _reason_row(part)]
+        without = list(_reasons_without_number(part, read))
         for labels, group in read.groupby(LABELS, sort=False, dropna=False):
             numbers = _summary(group, record.seed)
-            if not errored.empty:
-                reasons = [str(numbers["reason"])] if numbers["reason"] else []
-                numbers["reason"] = "; ".join([*reasons, f"errored: {count_reasons(errored)}"])
+            reasons = [str(numbers["reason"])] if numbers["reason"] else []
+            numbers["reason"] = "; ".join([*reasons, *without]) or None
             rows.append(names | costs | dict(zip(LABELS, labels, strict=True)) | numbers)
     return arrange(Table.SENSITIVITY, rows)
 
@@ -111,6 +111,15 @@ def build_layers(measurements: pd.DataFrame) -> pd.DataFrame:
 
 def _flat(measurements: pd.DataFrame) -> pd.DataFrame:
     return measurements[measurements["layer"].isna() & measurements["module"].isna()]
+
+
+def _reasons_without_number(part: pd.DataFrame, read: pd.DataFrame) -> Iterator[str]:
+    """Why single examples of a cell errored, or are not supported by its probe and so have no number at all."""
+    unread = part["example_id"].notna() & ~part["example_id"].isin(read["example_id"])
+    unsupported, errored = part[unread & (part["status"] == "unsupported")], part[part["status"] == "errored"]
+    for status, found in (("unsupported", unsupported), ("errored", errored)):
+        if len(found):
+            yield f"{status}: {count_reasons(found)}"
 
 
 def _summary(group: pd.DataFrame, seed: int) -> dict[str, object]:
