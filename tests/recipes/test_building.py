@@ -15,6 +15,7 @@ from robustness.engine.named_attack import GradientAttack
 from robustness.errors import AttackError, DataError, DefinitionError, UsageError
 from robustness.recipes import building
 from robustness.recipes.building import digest_recipe, find_attack, find_recipe, name_attack
+from robustness.tasks.objective import Objective
 
 SHOUT = '''
 from robustness import Access
@@ -230,6 +231,33 @@ def test_the_weights_of_a_model_of_ones_own_are_part_of_the_digest(tmp_path: Pat
         digests.append(digest_recipe(entry))
 
     assert len({entry.digest, *digests}) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("embedding-ball", 'method = "fgsm"\nnorm = "l2"\nradii = [1.0]\n'),
+        ("embedding-minimal", 'method = "ddn"\nnorm = "l2"\nsteps = 1\n'),
+        (
+            "token-distributions",
+            "steps = 1\nsamples = 1\ndraws = 1\nstep_size = 1.0\ntemperature = 1.0\nmargin = 1.0\nstart = 1.0\n",
+        ),
+    ],
+)
+def test_a_kept_prediction_is_refused_where_the_search_ignores_it(kind: str, keys: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    head, search = (
+        'summary = "s"\nfamily = "embedding"\naccess = "gradients"\n',
+        f'[search]\nkind = "{kind}"\n{keys}',
+    )
+    recipe.write_text(f"{head}{search}")
+    assert find_attack(str(recipe)).objective == Objective()
+    recipe.write_text(f'{head}goal = "keep-prediction"\nwords_left = 1\n{search}')
+
+    with pytest.raises(DefinitionError) as refused:
+        find_attack(str(recipe))
+
+    assert str(refused.value) == f"{recipe} [search]: kind {kind} ignores goal and words_left; leave them out"
 
 
 def test_a_mistyped_key_of_a_part_is_refused_before_anything_is_read(
