@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -79,6 +80,44 @@ def test_a_users_class_is_found_by_file_and_name(mine: Path) -> None:
 
     assert attack.name == "my_attack.py:Shout"
     assert attack.family == "custom"
+
+
+DATACLASS = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from robustness import Access
+
+@dataclass
+class Repeat:
+    access: ClassVar[Access] = Access.SCORES
+    count: int = 2
+
+    def search(self, example, rng):
+        yield [example] * self.count
+        return example
+"""
+
+
+def test_a_users_file_may_have_dataclasses_with_postponed_annotations(tmp_path: Path) -> None:
+    path = tmp_path / "repeat.py"
+    path.write_text(DATACLASS)
+
+    attack = find_attack(f"{path}:Repeat").attack
+
+    assert repr(attack) == "Repeat(count=2)"
+
+
+def test_a_file_that_cannot_be_imported_leaves_no_module(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("raise SystemExit")
+    before = set(sys.modules)
+
+    with pytest.raises(UsageError, match="cannot be imported: SystemExit"):
+        find_attack(f"{path}:Any")
+    assert set(sys.modules) == before
 
 
 def test_an_edited_attack_is_another_attack(mine: Path) -> None:
