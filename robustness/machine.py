@@ -49,7 +49,8 @@ def get_assets(
 
     Raises:
         UsageError: no data folder is named, or no such asset.
-        DataError: an asset is not available or not the published file; earlier ones are kept.
+        DataError: an asset is not available or not the published file, or the folder cannot be written to; earlier
+            ones are kept.
     """
     from robustness.recipes.assets.downloading import get_asset
 

@@ -17,12 +17,15 @@ def check_proposal(example: Example, proposal: object) -> Example:
     """Returns the proposal if it may be judged.
 
     Raises:
-        AttackError: not an Example, or one whose id, label, closed segments or protected places were changed.
+        AttackError: not an Example, or one whose id, gold, closed segments or protected places were changed.
     """
     if not isinstance(proposal, Example):
         raise AttackError(f"returned {type(proposal).__name__}; expected the Example it proposes")
-    if proposal.id != example.id or proposal.label != example.label:
-        raise AttackError("returned an example with another id or label")
+    if any(getattr(proposal, name) != getattr(example, name) for name in ("id", "label", "answers", "attacked")):
+        raise AttackError(
+            "returned an example with another id or label, or with other answers or attacked segments; "
+            "make it with example.replace_word(...) or example.with_texts(...)"
+        )
     refuse_broken_text(example, proposal)
     for index, (clean, proposed) in enumerate(zip(example.texts, proposal.texts, strict=True)):
         if index not in example.attacked and clean != proposed:

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -61,9 +62,11 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"custom_{path.stem}", path)
     assert spec is not None and spec.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
     try:
         with importing_textattack():  # the file may import it
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's file may raise anything
+        sys.modules.pop(module.__name__, None)
         raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -15,7 +15,14 @@ from robustness.errors import AttackError, DataError, DefinitionError
 from robustness.recipes.assets.lexical import find_asset, load_neighbours, load_tagger, load_wordnet
 from robustness.recipes.assets.pretrained import find_model
 from robustness.recipes.assets.resources import Resources
-from robustness.recipes.kinds import CONSTRAINT_KINDS, IN_CONTEXT, SEARCH_KINDS, STEPWISE, TRANSFORMATION_KINDS
+from robustness.recipes.kinds import (
+    CONSTRAINT_KINDS,
+    IN_CONTEXT,
+    SEARCH_KINDS,
+    STEPWISE,
+    TRANSFORMATION_KINDS,
+    WITHOUT_STEPS,
+)
 from robustness.recipes.text.constraints import Constraints, SamePartOfSpeech, strictest
 from robustness.recipes.text.edits import WordEdits
 
@@ -109,6 +116,8 @@ def _refuse_unread(definition: AttackDefinition) -> None:
         )
         if given and not is_read
     ]
+    if definition.words_left is not None and kind in WITHOUT_STEPS:
+        unread += ["goal", "words_left"]
     if unread:
         raise DefinitionError(f"[search]: kind {kind} ignores {' and '.join(unread)}; leave them out")
 

@@ -68,6 +68,7 @@ class Objective:
             return False
         if self.kind is ObjectiveKind.CHANGE_PREDICTION:
             return True
-        words = proposal.with_texts(proposal.texts).words  # found again, because an emptied word does not count
+        # Found again in the clean example: an emptied word does not count, nor what the proposal calls protected.
+        words = clean.with_texts(proposal.texts).words
         left = iter(clean.words)
         return len(words) <= self.max_words and all(word in left for word in words)

@@ -84,5 +84,7 @@ def _frame(data: object) -> pd.DataFrame:
     assert isinstance(frame, pd.DataFrame), "a data set returns this unless asked for batches"
     names = getattr(data.features.get(LABEL), "names", None)  # for labels stored as indices
     if names:
-        frame[LABEL] = [names[index] if 0 <= index < len(names) else index for index in frame[LABEL]]
+        # A row without a label makes all indices floats, or objects; it is refused by its number when it is read.
+        indices = frame[LABEL].astype(float)
+        frame[LABEL] = [names[int(index)] if 0 <= index < len(names) else index for index in indices]
     return frame

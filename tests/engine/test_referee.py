@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from robustness import Example
 from robustness.engine.outcome import Outcome, Problem, Spent, Status
 from robustness.engine.referee import check_proposal, judge
 from robustness.errors import AttackError
-from robustness.tasks.grading import Grade
-from robustness.tasks.objective import Objective
+from robustness.tasks.gold import GoldSpan
+from robustness.tasks.grading import Grade, SpanGrader
+from robustness.tasks.objective import Objective, ObjectiveKind
 
 
 def example(text: str, label: int = 1) -> Example:
@@ -74,3 +78,48 @@ def test_a_proposal_keeps_its_examples_id_and_segments() -> None:
     ):
         with pytest.raises(AttackError):
             check_proposal(clean, other)
+
+
+QUESTION = Example(
+    "1",
+    ("Who won?", "Rome won. Ann won."),
+    label=1,
+    attacked=(0,),
+    answers=(GoldSpan("Rome", 0), GoldSpan("Ann", 10)),
+)
+ASKED = QUESTION.with_texts(["Who wins?", "Rome won. Ann won."])
+
+
+@pytest.mark.parametrize(
+    "proposal",
+    [
+        replace(ASKED, answers=QUESTION.answers[:1]),
+        replace(ASKED, answers=()),
+        replace(ASKED, attacked=()),  # without words, any prediction would count as kept
+    ],
+)
+def test_a_proposal_keeps_its_examples_answers_and_attacked_segments(proposal: Example) -> None:
+    assert check_proposal(QUESTION, ASKED) == ASKED
+
+    with pytest.raises(AttackError, match="other answers or attacked segments"):
+        check_proposal(QUESTION, proposal)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "status"), [(0, 4, Status.FAILED), (10, 13, Status.FAILED), (0, 8, Status.SUCCEEDED)]
+)
+def test_no_gold_answer_is_a_success_in_place_of_another(start: int, end: int, status: Status) -> None:
+    rows = np.array([[0.1, 0, 4], [0.1, start, end]], dtype=np.float32)
+    grades = (SpanGrader().grade(rows[0], QUESTION), SpanGrader().grade(rows[1], ASKED))
+
+    found = judge(QUESTION, ASKED, grades, gold="Rome", objective=Objective(), spent=Spent())
+
+    assert found.status is status
+
+
+def test_a_kept_prediction_counts_words_that_only_the_proposal_protects() -> None:
+    clean = example("a really good film")
+    proposal = replace(example("really good film"), protected=((0, 0, 11),))
+
+    assert proposal.words == ("film",)
+    assert not Objective(ObjectiveKind.KEEP_PREDICTION, max_words=2).allows(clean, proposal)

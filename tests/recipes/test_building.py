@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -15,6 +16,7 @@ from robustness.engine.named_attack import GradientAttack
 from robustness.errors import AttackError, DataError, DefinitionError, UsageError
 from robustness.recipes import building
 from robustness.recipes.building import digest_recipe, find_attack, find_recipe, name_attack
+from robustness.tasks.objective import Objective
 
 SHOUT = '''
 from robustness import Access
@@ -78,6 +80,44 @@ def test_a_users_class_is_found_by_file_and_name(mine: Path) -> None:
 
     assert attack.name == "my_attack.py:Shout"
     assert attack.family == "custom"
+
+
+DATACLASS = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from robustness import Access
+
+@dataclass
+class Repeat:
+    access: ClassVar[Access] = Access.SCORES
+    count: int = 2
+
+    def search(self, example, rng):
+        yield [example] * self.count
+        return example
+"""
+
+
+def test_a_users_file_may_have_dataclasses_with_postponed_annotations(tmp_path: Path) -> None:
+    path = tmp_path / "repeat.py"
+    path.write_text(DATACLASS)
+
+    attack = find_attack(f"{path}:Repeat").attack
+
+    assert repr(attack) == "Repeat(count=2)"
+
+
+def test_a_file_that_cannot_be_imported_leaves_no_module(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("raise SystemExit")
+    before = set(sys.modules)
+
+    with pytest.raises(UsageError, match="cannot be imported: SystemExit"):
+        find_attack(f"{path}:Any")
+    assert set(sys.modules) == before
 
 
 def test_an_edited_attack_is_another_attack(mine: Path) -> None:
@@ -230,6 +270,33 @@ def test_the_weights_of_a_model_of_ones_own_are_part_of_the_digest(tmp_path: Pat
         digests.append(digest_recipe(entry))
 
     assert len({entry.digest, *digests}) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("embedding-ball", 'method = "fgsm"\nnorm = "l2"\nradii = [1.0]\n'),
+        ("embedding-minimal", 'method = "ddn"\nnorm = "l2"\nsteps = 1\n'),
+        (
+            "token-distributions",
+            "steps = 1\nsamples = 1\ndraws = 1\nstep_size = 1.0\ntemperature = 1.0\nmargin = 1.0\nstart = 1.0\n",
+        ),
+    ],
+)
+def test_a_kept_prediction_is_refused_where_the_search_ignores_it(kind: str, keys: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    head, search = (
+        'summary = "s"\nfamily = "embedding"\naccess = "gradients"\n',
+        f'[search]\nkind = "{kind}"\n{keys}',
+    )
+    recipe.write_text(f"{head}{search}")
+    assert find_attack(str(recipe)).objective == Objective()
+    recipe.write_text(f'{head}goal = "keep-prediction"\nwords_left = 1\n{search}')
+
+    with pytest.raises(DefinitionError) as refused:
+        find_attack(str(recipe))
+
+    assert str(refused.value) == f"{recipe} [search]: kind {kind} ignores goal and words_left; leave them out"
 
 
 def test_a_mistyped_key_of_a_part_is_refused_before_anything_is_read(

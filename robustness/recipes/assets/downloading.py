@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import tempfile
 import urllib.request
@@ -23,6 +24,9 @@ BLOCK = 1 << 20
 """Bytes read at a time."""
 UNPACKED_LIMIT = 1 << 30
 """Bytes that an archive may unpack to."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Codes of errors of a disk without space; no server causes them."""
 
 OnMessage = Callable[[str], None]
 OnBytes = Callable[[str, int, int | None], None]
@@ -48,8 +52,8 @@ def get_asset(name: str, folder: Path, on_message: OnMessage = _ignore, on_bytes
 
     Raises:
         UsageError: no such asset.
-        DataError: the download failed (perhaps in offline mode), is not the published file, or another file is in its
-            place.
+        DataError: the download failed (perhaps in offline mode), is not the published file, another file is in its
+            place, or the folder cannot be written to.
     """
     if name not in ASSETS:
         raise UsageError(f"assets get {name}: unknown asset{nearest(name, ASSETS)}")
@@ -58,12 +62,22 @@ def get_asset(name: str, folder: Path, on_message: OnMessage = _ignore, on_bytes
 
 def fetch(asset: Asset, folder: Path, on_message: OnMessage = _ignore, on_bytes: OnBytes = _ignore) -> Path:
     """Downloads an asset, registered or not, as `get_asset` does."""
+    try:
+        return _fetch(asset, folder, Listener(on_message, on_bytes))
+    except OSError as error:  # one of the server is a DataError already
+        remedy = "make space, or give" if error.errno in FULL else "give"
+        raise DataError(
+            f"asset {asset.name}: cannot be put at {folder / asset.stored}: {error}; {remedy} another data folder"
+        ) from error
+
+
+def _fetch(asset: Asset, folder: Path, listener: Listener) -> Path:
     place = folder / asset.stored
     present = next((path for path in (place, folder / asset.path) if path.exists()), None)
     if present is not None:
         if not asset.is_nltk:  # several forms of NLTK's packages are in use
             _check_present(asset, present)
-        on_message(f"{asset.name}: already there: {present}")
+        listener.message(f"{asset.name}: already there: {present}")
         return present
     if setting := offline_setting():
         raise DataError(
@@ -72,9 +86,9 @@ def fetch(asset: Asset, folder: Path, on_message: OnMessage = _ignore, on_bytes:
         )
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as name:
-        staged = _stage(asset, Path(name), Listener(on_message, on_bytes))
+        staged = _stage(asset, Path(name), listener)
         staged.rename(place)
-    on_message(f"{asset.name}: wrote {place}")
+    listener.message(f"{asset.name}: wrote {place}")
     return place
 
 
@@ -97,6 +111,8 @@ def _download(asset: Asset, file: RemoteFile, target: Path, listener: Listener) 
     try:
         received, announced, found = with_retries(lambda: _receive(asset, file, target, listener), asset.name)
     except (OSError, HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         reason = f"{type(error).__name__}: {error}"
         raise DataError(
             f"asset {asset.name}: {file.url} could not be downloaded ({reason}); run the command again, or put the "

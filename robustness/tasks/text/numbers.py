@@ -18,19 +18,27 @@ LARGEST_EXPONENT = 100
 UNANSWERABLE = ParsedAnswer("none", ("none",))
 """The answer "the question has no answer"."""
 
+# From Hebrew to Hangul, without Georgian and Cherokee: scripts whose letters have no case.
+_CASELESS = (
+    "\u0590-\u109f\u1100-\u139f\u1400-\u1c7f\u2e80-\ua63f\ua800-\ua8ff\ua960-\uab2f\uabc0-\ufaff"
+    "\ufb1d-\ufeff\uff66-\uffdc\U00020000-\U0003ffff"
+)
+_IN_WORD = rf"[^\W{_CASELESS}]"
+"""What makes one word with the digits or letters beside it; a script without case often writes no blanks."""
 # Possessive or bounded everywhere, so that any text is scanned only a few times.
 _READING = re.compile(
-    r"""
-      (?P<none>\b(?i:none|unknown|undetermined|(?:cannot|can't|can\ not|could\ not)\ be\ (?:determined|answered|known)
-        |not\ enough\ information|insufficient\ information)\b)
-    | (?P<sign>(?<![\w)\]}%.])[-+\u2212])?               # behind a number or a bracket it is an operation
+    rf"""
+      (?P<none>(?<!{_IN_WORD})(?i:none|unknown|undetermined
+        |(?:cannot|can't|can\ not|could\ not)\ be\ (?:determined|answered|known)
+        |not\ enough\ information|insufficient\ information)(?!{_IN_WORD}))
+    | (?P<sign>(?<!{_IN_WORD})(?<![\d)\]}}%.])[-+\u2212])?  # behind a number or a bracket it is an operation
       (?:\\?[$\u20ac\u00a3\u00a5\u20b9]\s?(?P<inner>[-\u2212])?)?
-      (?<!\w)(?<!\d[/\u2044])                            # a part of a name, or of a date, is no number
+      (?<!{_IN_WORD})(?<!\d)(?<!\d[/\u2044])              # a part of a name, or of a date, is no number
       (?:
           (?P<whole>\d++)\ (?P<part>\d++)[/\u2044](?P<of>\d++)(?![/\u2044.]\d)
-        | (?P<digits>\d{1,3}(?:,\d{3}){1,33}+(?!\d)|\d++)?(?P<decimals>(?<!\.)\.\d++)?
+        | (?P<digits>\d{{1,3}}(?:,\d{{3}}){{1,33}}+(?!\d)|\d++)?(?P<decimals>(?<!\.)\.\d++)?
           (?(digits)|(?(decimals)|(?!)))                 # one of them at least
-          (?:[eE](?P<exponent>[-+]?\d++)(?!\w))?
+          (?:[eE](?P<exponent>[-+]?\d++))?
           (?:[/\u2044](?P<denominator>\d++)(?![/\u2044.]\d))?
       )
     """,
@@ -79,8 +87,9 @@ class NumberParser:
     Rules: units do not count, including currency signs and the percent sign (50 % is 50, as in gold answers). Commas
     separate thousands in groups of three, and lists otherwise. A sign counts if it touches a number or its currency
     sign and there is nothing before it to subtract from. `a/b` without blanks is a fraction, and `w a/b` with a < b
-    is a mixed number. A slash between blanks is a division. Digits after a letter are part of a name. Words such as
-    "None" or "cannot be determined" are the answer UNANSWERABLE; they count in the order of the numbers.
+    is a mixed number. A slash between blanks is a division. Digits after a letter are part of a name, except
+    after letters without case, as in Chinese. Words such as "None" or "cannot be determined" are the answer
+    UNANSWERABLE; they count in the order of the numbers.
 
     Source: the marker is GSM8K's (arXiv 2110.14168), the answer "None" GSM-Plus's (arXiv 2402.19255).
 

@@ -25,6 +25,7 @@ from robustness.victims.heads.prompts import digest_tokens, locate_tokens, promp
 from robustness.victims.heads.text_gradients import Located, TextGradient, text_gradients
 from robustness.victims.heads.verbaliser_gradients import batch_prompts, embed_prompts, locate_in_prompts
 from robustness.victims.inputs import Company, accepted_inputs, longest_text
+from robustness.victims.isolation import UnfitTextError
 
 SHARING_ROWS = 4
 """Least number of one example's texts whose common prefix gets its own pass."""
@@ -172,7 +173,11 @@ class PromptedVictim:
         return scores
 
     def encode(self, text: Texts) -> list[int]:
-        """Returns the prompt's tokens; a prompt too long for the model loses its first tokens."""
+        """Returns the prompt's tokens; a prompt too long for the model loses its first tokens.
+
+        Raises:
+            UnfitTextError: it has no tokens.
+        """
         options = {"truncation": False, "verbose": False, "add_special_tokens": self._adds_special}
         ids = self._without_appended(self.tokenizer(self._prompt.render(text), **options)["input_ids"])
         kept = self._kept(ids)
@@ -184,6 +189,7 @@ class PromptedVictim:
         """Returns the prompt's tokens and each token's place in a segment; None for template and special tokens.
 
         Raises:
+            UnfitTextError: it has no tokens.
             CheckpointError: the tokenizer gives no token places.
         """
         whole, places = locate_tokens(self.tokenizer, self._prompt, text)
@@ -192,7 +198,10 @@ class PromptedVictim:
         return [ids[place] for place in kept], [places[place] for place in kept]
 
     def _without_appended(self, ids: Sequence[int]) -> list[int]:
-        return list(ids[: len(ids) - self._appended])
+        left = list(ids[: len(ids) - self._appended])
+        if not left:  # no token predicts the first one of a verbaliser
+            raise UnfitTextError("its prompt has no tokens; the model takes at least 1")
+        return left
 
     def read_as(self, other: Head) -> PromptedVictim:
         """Returns a new head on this one's model: a task's verbalisers are the same for all heads."""

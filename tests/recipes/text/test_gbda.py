@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +13,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from robustness import Example
 from robustness.engine.outcome import Outcome, Status
-from robustness.errors import CheckpointError
+from robustness.errors import AttackError, CheckpointError
+from robustness.recipes.text.gradients import gbda as gbda_module
 from robustness.recipes.text.gradients.gbda import Gbda
 from robustness.recipes.text.gradients.token_places import find_places, soft_perplexity, write_tokens
 from robustness.victims.heads.labels import Victim
+from robustness.victims.isolation import VictimGoneError
 from robustness.victims.language_model import SameVocabularyModel
 from robustness.victims.toy_models import CORPUS, BagModel, bag_victim, byte_pairs, word_pieces
 
@@ -110,6 +113,60 @@ def test_an_example_that_takes_too_long_is_errored_and_the_next_is_attacked() ->
     assert "more than 2 seconds" in str(outcomes["slow"].error)
     assert outcomes["skipped"].status is Status.SKIPPED
     assert not any(module.training for module in victim.model.modules())
+
+
+class Failing:
+    """Raises one error each time it is called."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.calls = 0
+
+    def __call__(self, *_: object) -> None:
+        self.calls += 1
+        raise self.error
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Failing]:
+    """Lets every search fail."""
+
+    def fail(error: Exception) -> Failing:
+        fails = Failing(error)
+        monkeypatch.setattr(gbda_module, "find_places", fails)
+        return fails
+
+    return fail
+
+
+def test_a_lost_device_ends_the_attack_at_the_first_failure(
+    failing: Callable[[Exception], Failing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = failing(RuntimeError("CUDA error: device-side assert triggered"))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", Failing(RuntimeError("CUDA error: an illegal memory access")))
+    victim = bag_victim(TOKENIZERS["word pieces"], seed=12)
+
+    with pytest.raises(VictimGoneError, match="the device is lost .*illegal memory access.* after .*device-side"):
+        run(gbda(), victim, labelled(victim, ("a dull plot",), ("the song is cold",)))
+    assert fails.calls == 1
+
+
+def test_three_failures_in_a_row_end_the_attack_unless_memory_is_short(
+    failing: Callable[[Exception], Failing],
+) -> None:
+    victim = bag_victim(TOKENIZERS["word pieces"], seed=12)
+    examples = labelled(victim, *((f"a {word} plot",) for word in ("dull", "fine", "warm", "cold")))
+    fails = failing(torch.OutOfMemoryError("CUDA out of memory"))
+
+    outcomes = run(gbda(), victim, examples)
+
+    assert {outcome.error for outcome in outcomes.values()} == {"OutOfMemoryError: CUDA out of memory"}
+    assert fails.calls == 4
+    fails = failing(ValueError("no such shape"))
+    with pytest.raises(AttackError, match=r"failed on 3 examples in a row, .* with ValueError: no such shape"):
+        run(gbda(), victim, examples)
+    assert fails.calls == 3
 
 
 def test_the_similarity_term_keeps_more_tokens() -> None:

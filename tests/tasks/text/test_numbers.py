@@ -58,6 +58,18 @@ TABLE = [
     ("1.5e-2", ["3/200"]),
     ("1e999", []),
     ("2em", ["2"]),
+    ("1e", ["1"]),
+    ("1.5e3kg and 2e3.", ["1500", "2000"]),  # a unit does not count behind an exponent either
+    ("v18, x18 and \N{GREEK SMALL LETTER ALPHA}18", []),
+    ("\u662f18\u3002", ["18"]),  # Chinese: "is 18."
+    ("\u517118\u4e2a", ["18"]),
+    ("\u662f-1,080.5", ["-2161/2"]),
+    ("\u662f1e5\u4e2a", ["100000"]),
+    ("\u662fNone\u7684", ["none"]),
+    ("\u3067\u300118\u672c\u3001\uc5d418\uac1c", ["18", "18"]),  # Japanese and Korean
+    ("\u0647\u064818", ["18"]),  # Arabic
+    ("v\u0661\u0668 \u0661\u0668", ["18"]),  # the second digit of a name is part of it too
+    ("\u662fv18", []),
     ("\\boxed{18}", ["18"]),
     ("**18**.", ["18"]),
     ("9" * 101, []),

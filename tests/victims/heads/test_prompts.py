@@ -16,8 +16,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from robustness.definitions.tasks import find_task
 from robustness.errors import CheckpointError
 from robustness.tasks.task import Chat, Task
+from robustness.testsets.example import Example
 from robustness.victims.heads.prompts import prompt_of
 from robustness.victims.heads.verbalisers import PromptedVictim
+from robustness.victims.isolation import UnfitTextError
 
 WORDS = ["<s>", "</s>", "<unk>", "<|user|>", "<|system|>", "<|bot|>", "Brief.", "yes", "no", "a", "b", "film", "or"]
 TEMPLATE = (
@@ -88,6 +90,23 @@ def test_the_scores_of_a_chat_are_plain_transformers_behind_the_rendered_message
 
     wanted = [float(logits[WORDS.index(word)]) for word in ("no", "yes")]
     np.testing.assert_allclose(scores[0], wanted, atol=1e-6)
+
+
+def test_a_prompt_without_tokens_is_unfit_in_every_company() -> None:
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(WORDS), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+        )
+    ).eval()
+    task = replace(CHAT, fields=("first",), attacked=("first",), chat=None, template="{first}")
+    victim = PromptedVictim(model, tokenizer_with(), task)
+    fit, empty = Example("1", ("a film",), 0), Example("2", (" ",), 0)
+
+    for asked in ([empty], [fit, empty], [empty] * 4):
+        for ask in (victim.rows, victim.embed, lambda some: victim.read([each.texts for each in some])):
+            with pytest.raises(UnfitTextError, match="its prompt has no tokens"):
+                ask(asked)
+    assert victim.rows([fit]).shape == (1, 2)
 
 
 def test_the_tokens_of_a_chat_know_their_segment() -> None:

@@ -12,6 +12,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from robustness.engine.attack import Access
 from robustness.engine.evaluation import NOT_FINITE
+from robustness.engine.failures.crashes import Crash, Crashes
 from robustness.engine.failures.faults import errored
 from robustness.engine.failures.watchdog import SearchTimeout, Watchdog
 from robustness.engine.outcome import NOTHING, Answered, Outcome, Status
@@ -24,6 +25,7 @@ from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
 from robustness.victims.heads.head import Head
+from robustness.victims.isolation import recover
 from robustness.victims.language_model import SameVocabularyModel
 
 OBJECTIVE = Objective()
@@ -96,13 +98,20 @@ class Gbda:
             )
 
     def run(self, victim: Head, examples: Iterable[Example], *, seed: int, digest: str) -> Iterator[Outcome]:
-        """Yields one outcome for each example; one that cannot be attacked is errored with the reason."""
+        """Yields one outcome for each example; one that cannot be attacked is errored with the reason.
+
+        Raises:
+            AttackError: it fails on three examples in a row.
+            VictimGoneError: the device is lost.
+        """
         generator_of = seeded_generators(seed, digest)
+        crashes = Crashes("on token distributions")
         model: SameVocabularyModel | None = None
         with Watchdog() as watchdog:
-            for example in examples:
+            for place, example in enumerate(examples):
                 started = time.perf_counter()
-                cost = _Cost()
+                cost, problem = _Cost(), ""
+                crash: Crash | None = None
                 gold = victim.grader.gold(example)
                 try:
                     if model is None and self.language_model is not None:
@@ -110,14 +119,16 @@ class Gbda:
                     with watchdog.limit(self.max_seconds), frozen(victim):
                         outcome = _Trial(self, victim, example, generator_of(example), model, cost).run()
                 except SearchTimeout:
-                    outcome = errored(
-                        example,
-                        gold,
+                    problem = (
                         f"the attack took more than {self.max_seconds:g} seconds for this example; your own "
-                        "recipe may take fewer steps or samples",
+                        "recipe may take fewer steps or samples"
                     )
                 except Exception as error:  # a missing model or a full device: the run continues, the row holds it
-                    outcome = errored(example, gold, f"{type(error).__name__}: {error}")
+                    problem = f"{type(error).__name__}: {error}"
+                    crash = Crash(example, error.with_traceback(None))  # a traceback holds tensors
+                if problem:
+                    recover(problem)
+                    outcome = errored(example, gold, problem)
                 decoded = NOTHING.with_generated(cost.generated)
                 yield replace(
                     outcome,
@@ -129,6 +140,7 @@ class Gbda:
                     decodes=decoded.decodes,
                     generated_tokens=decoded.generated_tokens,
                 )
+                crashes.add(place, crash or outcome.status in (Status.SUCCEEDED, Status.FAILED))
 
 
 @final
