@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "tuners": set(),
     "victims": {"errors", "versions", "pointers", "tasks", "retrying", "definitions", "testsets", "tuners"},
     "engine": {"errors", "databases", "tasks", "testsets", "victims"},
-    "recipes": {"errors", "versions", "tasks", "retrying", "definitions", "testsets", "victims", "engine"},
+    "recipes": {"errors", "paths", "versions", "tasks", "retrying", "definitions", "testsets", "victims", "engine"},
     "sensitivity": {"errors", "tasks", "definitions", "testsets", "tuners", "victims", "engine", "recipes"},
     "testing": {"errors", "tasks", "definitions", "testsets", "victims", "engine", "recipes"},
     "stats": set(),

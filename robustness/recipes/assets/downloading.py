@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import tempfile
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from robustness.definitions.naming import nearest
 from robustness.errors import DataError, UsageError
+from robustness.paths import FULL
 from robustness.recipes.assets.registry import ASSETS, Asset, RemoteFile
 from robustness.retrying import offline_setting, with_retries
 
@@ -24,9 +24,6 @@ BLOCK = 1 << 20
 """Bytes read at a time."""
 UNPACKED_LIMIT = 1 << 30
 """Bytes that an archive may unpack to."""
-
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Codes of errors of a disk without space; no server causes them."""
 
 OnMessage = Callable[[str], None]
 OnBytes = Callable[[str, int, int | None], None]
@@ -111,7 +108,7 @@ def _download(asset: Asset, file: RemoteFile, target: Path, listener: Listener) 
     try:
         received, announced, found = with_retries(lambda: _receive(asset, file, target, listener), asset.name)
     except (OSError, HTTPException) as error:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in FULL:  # no server causes it
             raise
         reason = f"{type(error).__name__}: {error}"
         raise DataError(
