@@ -47,6 +47,23 @@ def pairs_of_method(label: str, record: RunRecord) -> tuple[PairRecord, ...]:
     return next((each.pairs for each in name_methods(record) if each.name == label.rpartition(",")[0]), ())
 
 
+def pairs_in_methods(pairs: pd.DataFrame, record: RunRecord) -> frozenset[str]:
+    """Returns the names of the pairs whose method has rows over several training seeds: these speak for them."""
+    pooled = pairs.loc[pairs["n_seeds"].astype(float) > 1, "pair"].unique()
+    return frozenset(pair.name for name in pooled for pair in pairs_of_method(name, record))
+
+
+def shown_rows(pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    """Returns the rows that a reader sees first: of methods over their seeds, then of pairs without such a method.
+
+    Args:
+        pairs: pairs.csv's rows.
+        record: The run's.
+    """
+    pooled = pairs["n_seeds"].astype(float) > 1
+    return pd.concat([pairs[pooled], pairs[~pooled & ~pairs["pair"].isin(pairs_in_methods(pairs, record))]])
+
+
 def name_contrast(reference: str, candidate: str) -> str:
     """Returns what a pair of adaptations compares, the reference first.
 

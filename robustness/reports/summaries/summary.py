@@ -9,7 +9,7 @@ from statistics import fmean
 import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
-from robustness.reports.comparisons.methods import pairs_of_method, siblings
+from robustness.reports.comparisons.methods import pairs_in_methods, pairs_of_method, siblings
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run
 from robustness.reports.summaries.circumstances import describe_circumstances
 from robustness.reports.summaries.headline import Headline, headline
@@ -59,18 +59,20 @@ class Summaries:
 
     shown: tuple[Summary, ...]
     folded: tuple[Summary, ...]
-    """Of single pairs, where there are answers about their methods."""
+    """Of the pairs whose methods have an answer."""
 
 
 def summarise_run(pairs: pd.DataFrame, record: RunRecord) -> Summaries:
-    """Returns the answers about methods, with those about pairs folded away; without methods those about pairs.
+    """Returns the answers about methods, then about pairs without one; the other pairs' are folded away.
 
     Args:
         pairs: pairs.csv's rows.
         record: The run's.
     """
     methods, single = summarise_methods(pairs, record), summarise_pairs(pairs, record)
-    return Summaries(methods, single) if methods else Summaries(single, ())
+    folded = pairs_in_methods(pairs, record)
+    alone = (each for each in single if each.name not in folded)
+    return Summaries((*methods, *alone), tuple(each for each in single if each.name in folded))
 
 
 def summarise_methods(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ...]:

@@ -589,6 +589,16 @@ def test_pairs_are_folded_away_below_their_method(planted: Any, run_writer: Any)
     assert [answer.name for answer in answers.folded] == ["pair-0", "pair-1", "pair-2"]
 
 
+def test_a_pair_whose_method_has_no_answer_is_not_folded_away(planted: Any, run_writer: Any) -> None:
+    over = planted.row(pair="sst2 lora, 3 seeds", n_seeds=3)
+
+    answers = summarise_run(planted.table(planted.row(), planted.row(pair="pair-3"), over), run_writer.mixed())
+
+    assert [answer.name for answer in answers.shown] == ["sst2 lora, 3 seeds", "pair-3"]
+    assert answers.shown[1].arms.candidate.name == "DoRA" and answers.shown[1].caveats == (ONE_SEED,)
+    assert [answer.name for answer in answers.folded] == ["pair-0", "pair-1", "pair-2"]
+
+
 def test_without_a_method_no_pair_is_folded_away(planted: Any, run_writer: Any) -> None:
     answers = summarise_run(planted.table(planted.row()), run_writer.record(seeds=6))
 

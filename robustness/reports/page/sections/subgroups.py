@@ -36,7 +36,7 @@ class SubgroupSection:
     margin: str
     strips: tuple[Strips, ...]
     folded: tuple[Strips, ...]
-    """Of single pairs, where there are methods over several seeds."""
+    """Of the pairs whose methods have figures."""
     fragility: PageTable
     pairs: PageTable
 
@@ -58,7 +58,8 @@ def describe_subgroups(
         for name in (*methods, *(pair.name for pair in shown))
         if len(rows := rates[rates["pair"] == name])
     }
-    first = [name for name in drawn if name in methods] or list(drawn)
+    behind = {pair.name for name in methods if name in drawn for pair in pairs_of_method(name, record)}
+    first = [name for name in drawn if name not in behind]
     return SubgroupSection(
         arms=arms,
         margin=f"{100 * margin:g}",

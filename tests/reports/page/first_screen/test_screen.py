@@ -32,8 +32,9 @@ def tables_of(pairs: pd.DataFrame, **others: pd.DataFrame) -> dict[Table, pd.Dat
 def look(planted: Any, run_writer: Any) -> Any:
     """The first screen of planted rows of pairs.csv, and the page that shows it."""
 
-    def looked(*rows: dict[str, object], seeds: int = 1, **others: pd.DataFrame) -> FirstScreen:
-        record = run_writer.record(seeds=seeds).model_copy(update={"limit": 40})
+    def looked(*rows: dict[str, object], seeds: int = 1, mixed: bool = False, **others: pd.DataFrame) -> FirstScreen:
+        whole = run_writer.mixed() if mixed else run_writer.record(seeds=seeds)
+        record = whole.model_copy(update={"limit": 40})
         record = record.model_copy(
             update={"testsets": tuple(t.model_copy(update={"name": "set", "n": 900}) for t in record.testsets[:1])}
         )
@@ -128,6 +129,18 @@ def test_several_pairs_are_counted_in_the_headline(look: Any) -> None:
     assert found.headline.difference == (
         "LoRA is more fragile in 1 and both count as equal in 1 of 3; of 1 this run cannot say."
     )
+
+
+def test_a_pair_without_pooled_rows_has_its_line_beside_the_methods_that_have_some(look: Any) -> None:
+    over = {"pair": "sst2 lora, 3 seeds", "n_seeds": 3}
+    singles = [row | {"pair": f"pair-{seed}"} for seed in range(4) for row in (CLEAN, BROKEN)]
+    screen = look(*singles, CLEAN | over, BROKEN | over, mixed=True)
+
+    assert [line.name for line in screen.lines] == ["sst2 lora, 3 seeds", "pair-3"]
+    assert screen.headline.collapse == "Both arms collapse in both methods and pairs."
+    assert "1 to 3 training seeds" in screen.meta
+    assert [row.name for row in screen.forest.rows] == ["sst2 lora, 3 seeds", "pair-3"]
+    assert screen.forest.unit.endswith("95 % interval, over seeds where a name has them")
 
 
 def test_adversarial_test_sets_alone_share_a_chart_with_clean_accuracy_before_the_run(look: Any) -> None:
