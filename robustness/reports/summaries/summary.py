@@ -129,7 +129,8 @@ def answer_rows(
     """
     planned = of_family(rows, Family.PLANNED)
     beside = tuple(describe_control(row, arms) for row in controls(rows).itertuples())
-    kept = () if planned.empty else tuple(find_kept(rows, _clean_before(pairs, record)))
+    known, chosen = _clean_before(pairs, record), record.attacked is not None
+    kept = () if planned.empty else tuple(find_kept(rows, known, chosen=chosen))
     answer = headline(rows, kept, arms, record.statistics.margin)
     if planned.empty:
         return Summary(name, arms, None, answer, pairs=pairs, caveats=caveats, controls=beside)

@@ -110,7 +110,8 @@ def build_first_screen(
     shown = answers.shown
     arms = shown[0].arms if len(shown) == 1 else arms_of_run(record.pairs, record)
     rows = {answer.name: pairs[pairs["pair"] == answer.name] for answer in shown}
-    places = {answer.name: find_places(rows[answer.name], answer.kept) for answer in shown}
+    chosen = record.attacked is not None
+    places = {answer.name: find_places(rows[answer.name], answer.kept, chosen=chosen) for answer in shown}
     forest, forest_caption = _forest(shown, rows, places, arms, record)
     answer = next((each for each in shown if each.kept), shown[0])
     headline = shown[0].headline if len(shown) == 1 else join_headlines(shown, arms)
