@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePath
 from statistics import fmean
@@ -131,8 +131,9 @@ def _spell(pair: PairRecord, everyone: Sequence[Sequence[PairRecord]], record: R
         if pairs[0].task == pair.task and record.find_checkpoint(pairs[0].candidate).method == candidate.method
     ]
     words = [pair.task, candidate.method, *_settings(candidate, [other for _, other in others])]
-    if len({other.base for other, _ in others}) > 1:
-        words += ["on", PurePath(pair.base).name]
+    bases = {other.base for other, _ in others}
+    if len(bases) > 1:
+        words += ["on", _shortest(pair.base, bases)]
     mine = _words(pair, candidate, others)
     alike = [(other, each) for other, each in others if _words(other, each, others) == mine]
     if len({each.method_digest for _, each in alike}) > 1:
@@ -144,6 +145,13 @@ def _spell(pair: PairRecord, everyone: Sequence[Sequence[PairRecord]], record: R
         if len({each.method_digest for each in references if each.method == reference.method}) > 1:
             words.append(reference.method_digest[:6])
     return " ".join(words)
+
+
+def _shortest(base: str, bases: Set[str]) -> str:
+    """The fewest last parts of a path that no other path ends in."""
+    parts, others = PurePath(base).parts, [PurePath(other).parts for other in bases - {base}]
+    alone = (n for n in range(1, len(parts)) if all(other[-n:] != parts[-n:] for other in others))
+    return "/".join(parts[-n:]) if (n := next(alone, 0)) else base
 
 
 def _words(

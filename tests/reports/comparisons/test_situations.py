@@ -569,6 +569,25 @@ def test_two_bases_are_two_methods() -> None:
     assert rows["pair"].tolist() == ["sst2 lora on one, 2 seeds", "sst2 lora on two, 2 seeds"]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ("a/base", "b/base", ("a/base", "b/base")),
+        ("/a/base/", "/b/base/", ("a/base", "b/base")),
+        ("base", "x/a/base", ("base", "a/base")),
+    ],
+)
+def test_two_bases_in_folders_of_one_name_are_two_methods(one: str, other: str, names: tuple[str, str]) -> None:
+    frames, record = seeded(range(4))
+    bases = [one, one, other, other]
+    pairs = tuple(p.model_copy(update={"base": base}) for p, base in zip(record.pairs, bases, strict=True))
+
+    rows = over_seeds(table(frames, record.model_copy(update={"pairs": pairs})))
+
+    assert rows["base"].tolist() == [one, other]
+    assert rows["pair"].tolist() == [f"sst2 lora on {name}, 2 seeds" for name in names]
+
+
 def test_what_else_than_settings_tells_two_methods_apart_is_named() -> None:
     frames, record = seeded(range(4))
     digests = {"l0": "1234567", "l1": "1234567", "l2": "89abcde", "l3": "89abcde"}

@@ -151,8 +151,8 @@ def _meta(record: RunRecord, shown: Sequence[Summary]) -> Iterator[str]:
     yield f"{capital(join_words(names))} against {arms.reference.name}"
     sets = [f"{testset.name} (n = {testset.n_used:,})" for testset in record.testsets]
     yield join_words(sets) if len(sets) <= 3 else f"{len(sets)} test sets"
-    bases = list(dict.fromkeys("/".join(Path(pair.base).parts[-2:]) for pair in record.pairs))
-    yield bases[0] if len(bases) == 1 else f"{len(bases)} base models"
+    bases = list(dict.fromkeys(pair.base for pair in record.pairs))
+    yield "/".join(Path(bases[0]).parts[-2:]) if len(bases) == 1 else f"{len(bases)} base models"
     seeds = sorted({len({pair.seed for pair in each.pairs}) for each in shown}) or [1]
     fewest = f"{seeds[0]} to " if len(seeds) > 1 else ""
     yield f"{fewest}{seeds[-1]} training seed{'' if seeds[-1] == 1 else 's'}"
