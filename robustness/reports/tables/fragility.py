@@ -59,11 +59,8 @@ def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunReco
     if not frames:
         return arrange(Table.FRAGILITY, [])
     table = pd.concat(frames, ignore_index=True).sort_values("low", ascending=False, kind="stable")
-    bases = {pair.name: record.find_checkpoint(pair.candidate).base_precision for pair in record.pairs}
-    table = table.assign(
-        noise_floor=table["pair"].map(pairs.groupby("pair")["noise_floor"].max()),
-        base_precision=table["pair"].map(bases),
-    )
+    facts = pairs.drop_duplicates("pair").set_index("pair")[["noise_floor", "base_precision"]]
+    table = table.assign(**{name: table["pair"].map(facts[name]) for name in facts})
     return arrange(Table.FRAGILITY, table).reset_index(drop=True)
 
 

@@ -21,7 +21,7 @@ from robustness.reports.comparisons.controls import UNCHANGED, is_control, plann
 from robustness.reports.comparisons.efforts import compare_efforts
 from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.comparisons.grid import OutcomeGrid, RowIndex, build_grid, without_originals, worst_case
-from robustness.reports.comparisons.methods import name_contrast, spell_verdicts
+from robustness.reports.comparisons.methods import name_contrast, name_methods, spell_verdicts
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.qa_tables import compare_answers
 from robustness.reports.comparisons.qualities import compare_qualities
@@ -59,15 +59,17 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 
 def _noise_floors(rows: pd.DataFrame, record: RunRecord) -> list[float]:
     """The larger of both arms', of a method the largest of its pairs'; nan where none was measured."""
-    methods: dict[str, list[float]] = {}
-    pairs: dict[str, list[float]] = {}
-    for pair in record.pairs:
-        arms = [record.find_checkpoint(name) for name in (pair.reference, pair.candidate)]
-        measured = [each.noise_floor for each in arms if each.noise_floor is not None]
-        pairs[pair.name] = measured
-        methods.setdefault(arms[1].method, []).extend(measured)
-    named = zip(rows["pair"], rows["method"], strict=True)
-    return [max(pairs.get(name, methods.get(method, [])), default=math.nan) for name, method in named]
+    known = {each.name: each.noise_floor for each in record.checkpoints if each.noise_floor is not None}
+    compared = {str(method.labels["pair"]): method.pairs for method in name_methods(record)}
+    compared |= {pair.name: (pair,) for pair in record.pairs}
+    floors = {
+        name: max(
+            (known[arm] for pair in pairs for arm in (pair.reference, pair.candidate) if arm in known),
+            default=math.nan,
+        )
+        for name, pairs in compared.items()
+    }
+    return [floors[name] for name in rows["pair"]]
 
 
 def _of_pair(grid: OutcomeGrid, pair: PairRecord, record: RunRecord) -> Iterator[Comparison]:

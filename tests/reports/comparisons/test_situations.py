@@ -569,6 +569,27 @@ def test_two_bases_are_two_methods() -> None:
     assert rows["pair"].tolist() == ["sst2 lora on one, 2 seeds", "sst2 lora on two, 2 seeds"]
 
 
+def test_two_methods_of_one_name_have_the_noise_floor_and_the_base_of_their_own_pairs() -> None:
+    frames, record = seeded([0, 1, 0, 1], digests=["4", "4", "64", "64"])
+    noise, precisions = {"l0": 0.01, "f1": 0.02, "l2": 0.05}, {"l0": "4bit", "l1": "4bit", "l2": "full", "l3": "full"}
+    arms = tuple(
+        each.model_copy(update={"noise_floor": noise.get(each.name), "base_precision": precisions.get(each.name, "")})
+        for each in record.checkpoints
+    )
+    record = record.model_copy(update={"checkpoints": arms})
+    pairs = table(frames, record)
+    places = build_fragility(pd.concat(frames, ignore_index=True), pairs, record)
+
+    floors = {"f0-l0": 0.01, "f1-l1": 0.02, "f2-l2": 0.05, "sst2 lora r=4, 2 seeds": 0.02}
+    floors["sst2 lora r=64, 2 seeds"] = 0.05
+    for rows in (pairs, places):
+        known = rows[rows["noise_floor"].notna()]
+        assert dict(zip(known["pair"], known["noise_floor"], strict=True)) == floors
+        bases = rows.groupby("pair")["base_precision"].agg(set)
+        assert bases["sst2 lora r=4, 2 seeds"] == bases["f1-l1"] == {"4bit"}
+        assert bases["sst2 lora r=64, 2 seeds"] == bases["f3-l3"] == {"full"}
+
+
 @pytest.mark.parametrize(
     ("one", "other", "names"),
     [
