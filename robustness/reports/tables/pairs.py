@@ -46,7 +46,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     together, and only it is tallied. Clean test sets, `identity` and random baselines are controls. An attack that
     keeps the prediction is compared by the share of texts it could not reduce, among texts that both arms get right.
     """
-    whole = build_grid(examples, chosen=record.attacked is not None)
+    whole = build_grid(examples, record)
     grid = without_originals(whole, implausible_originals(examples, record))
     comparisons = [each for pair in record.pairs for each in _of_pair(grid, pair, record)]
     comparisons += compare_methods(grid, record)
@@ -106,9 +106,10 @@ def _of_cell(
     grid: OutcomeGrid, arms: tuple[RowIndex, RowIndex], labels: Labels, record: RunRecord
 ) -> Iterator[Comparison]:
     testset, attack = str(labels["testset"]), str(labels["attack"])
-    seen = grid.seen(arms)
+    names = str(labels["reference"]), str(labels["candidate"])
+    asked = grid.asked(names, testset, attack)
     kept = grid.known(arms[0]) & grid.known(arms[1])
-    n_left_out = grid.count_left_out(*arms)
+    n_left_out = int((asked & ~kept).sum())
     rows = arms[0][kept], arms[1][kept]
     if not kept.any():
         return
@@ -122,8 +123,8 @@ def _of_cell(
         yield from _reductions(outcomes, labels, n_left_out, record.seed)
         return
     if attack != NO_ATTACK:
-        reference, candidate = (grid.clean_answers(str(labels[a]), testset)[seen] for a in ("reference", "candidate"))
-        outcomes = replace(outcomes, weights=stand_in_weights(reference, candidate, kept[seen]))
+        clean = [grid.clean_answers(name, testset)[asked] for name in names]
+        outcomes = replace(outcomes, weights=stand_in_weights(clean[0], clean[1], kept[asked]))
     yield from _rates(outcomes, labels, n_left_out, record)
     if attack == NO_ATTACK:
         yield from _qualities(grid, rows, labels, n_left_out, record)
@@ -197,7 +198,7 @@ def _of_worst_case(
         return
     outcomes = pair_up(grid, reference[kept], candidate[kept])
     answers = [grid.clean_answers(name, testset) for name in (pair.reference, pair.candidate)]
-    seen = grid.seen_under_attack(worst.rows, testset)
-    weights = stand_in_weights(answers[0][seen], answers[1][seen], kept[seen])
+    asked = grid.asked_under_attack((pair.reference, pair.candidate), testset)
+    weights = stand_in_weights(answers[0][asked], answers[1][asked], kept[asked])
     labels = dict(names) | {"testset": testset, "attack": WORST_CASE}
     yield from _rates(replace(outcomes, weights=weights), labels, worst.n_left_out, record)

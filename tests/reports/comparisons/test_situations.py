@@ -16,7 +16,14 @@ from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.fragility import build_fragility
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.survival import build_survival
-from robustness.runs.storage.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
+from robustness.runs.storage.record import (
+    AttackedRecord,
+    AttackRecord,
+    CheckpointRecord,
+    PairRecord,
+    RunRecord,
+    TestsetRecord,
+)
 from robustness.stats import detectable_by_estimate, difference_over_seeds, rarer_share
 
 WORDS = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}
@@ -299,6 +306,51 @@ def test_examples_that_one_arm_alone_has_are_left_out_of_every_row() -> None:
     left_out = {"a": 4, "b": 2, "worst-case": 4}
     assert set(pairs["attack"]) == set(left_out)
     assert [row.n_left_out for row in pairs.itertuples()] == [left_out[attack] for attack in pairs["attack"]]
+
+
+def chosen_rows(asked: Mapping[str, str], numbers: Mapping[str, int]) -> pd.DataFrame:
+    """Rows by checkpoint and attack, of a run that attacks chosen rows: a dot where an example has none."""
+    arms = [arm("f", "full"), arm("l"), arm("d", "dora")]
+    record = make_record(arms, [("f", "l", 0), ("f", "d", 0)], attacks={"a": "word", "b": "word"})
+    chosen = tuple(AttackedRecord(checkpoint=name, testset="t", n=n) for name, n in numbers.items())
+    frames = []
+    for place, letters in asked.items():
+        checkpoint, attack = place.split("/")
+        rows = outcomes(checkpoint, "t", attack, letters.replace(".", "r"))
+        frames.append(rows[[letter != "." for letter in letters]])
+    pairs = table(frames, record.model_copy(update={"attacked": 4, "chosen": chosen}))
+    return pairs[pairs["metric"] == "robust_accuracy"].set_index(["pair", "attack"])
+
+
+def test_a_chosen_row_that_an_interrupted_run_lacks_on_one_arm_is_left_out() -> None:
+    """The last example is wrong on the candidate without an attack, so no attack was ever to ask it."""
+    pools = {"f/none": "rrrrrr", "l/none": "rrrrrb"}
+    rows = chosen_rows(pools | {"f/a": "rbrr.r", "l/a": "rb...."}, {"f": 5, "l": 4})
+
+    assert rows.loc[("f-l", "a"), ["n", "n_left_out"]].tolist() == [2, 2]
+
+
+def test_a_row_that_one_attack_lacks_is_left_out_and_that_of_another_pair_is_not() -> None:
+    pools = {f"{name}/none": "rrrrrr" for name in "fld"}
+    attacked = {"f/a": "rbrr..", "l/a": "rbr...", "d/a": ".brr..", "f/b": "rrrb..", "l/b": "r.....", "d/b": ".rrr.."}
+    rows = chosen_rows(pools | attacked, {"f": 4, "l": 3, "d": 3})
+
+    assert rows["n_left_out"].to_dict() == {
+        ("f-l", "a"): 0, ("f-l", "b"): 2, ("f-l", "worst-case"): 2,
+        ("f-d", "a"): 0, ("f-d", "b"): 0, ("f-d", "worst-case"): 0,
+    }  # fmt: skip
+
+
+def test_a_method_whose_worst_case_lost_many_examples_on_one_arm_has_no_verdict_there() -> None:
+    frames, record = seeded(range(3), gap=0.4)
+    attacks = tuple(AttackRecord(name=name, family="word", digest="d") for name in "ab")
+    letters = {each.name: "r" * 200 + "b" * 200 for each in record.checkpoints} | {"l0": "r" * 200 + "e" * 200}
+    frames += [outcomes(name, "t", "b", word) for name, word in letters.items()]
+
+    rows = over_seeds(table(frames, record.model_copy(update={"attacks": attacks}))).set_index("attack")
+
+    assert rows["n_left_out"].to_dict() == {"a": 0, "b": 200, "worst-case": 200}
+    assert rows.loc[["b", "worst-case"], "reason"].tolist() == ["left-out"] * 2
 
 
 def test_a_comparison_that_lost_most_examples_has_no_verdict() -> None:

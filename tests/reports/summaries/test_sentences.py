@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from robustness.reports.summaries.arms import Arms, name_arms
+from robustness.reports.summaries.circumstances import describe_circumstances
 from robustness.reports.summaries.reasons import explain
 from robustness.reports.summaries.summary import ONE_SEED, SEEDS_MISSING, Summary, answer_rows, summarise_run
-from robustness.runs.storage.record import RunRecord
+from robustness.runs.storage.record import AttackedRecord, RunRecord
 from robustness.stats import Reason, Verdict
 
 ARMS = name_arms("full", "lora")
@@ -603,6 +604,16 @@ def test_without_a_method_no_pair_is_folded_away(planted: Any, run_writer: Any) 
     answers = summarise_run(planted.table(planted.row()), run_writer.record(seeds=6))
 
     assert len(answers.shown) == 6 and answers.folded == ()
+
+
+def test_the_attacked_rows_are_those_of_both_arms_not_those_of_an_arm_of_several_pairs(run_writer: Any) -> None:
+    numbers = {"lora-0": 6, "full-0": 10, "lora-1": 8, "full-1": 10}
+    chosen = tuple(AttackedRecord(checkpoint=name, testset="clean-set", n=n) for name, n in numbers.items())
+    record = run_writer.record(seeds=2).model_copy(update={"attacked": 10, "chosen": chosen})
+
+    of_one, of_both = (" ".join(describe_circumstances(record.pairs[:n], record)) for n in (1, 2))
+
+    assert "are attacked (6 of 40 of clean-set)" in of_one and "are attacked (6 to 8 of 40 of clean-set)" in of_both
 
 
 def test_an_empty_table_has_an_answer(run_writer: Any) -> None:
