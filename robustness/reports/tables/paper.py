@@ -11,7 +11,7 @@ import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.comparisons.controls import IDENTITY
-from robustness.reports.comparisons.methods import pairs_of_method, shown_rows
+from robustness.reports.comparisons.methods import pairs_of_methods, shown_rows
 from robustness.reports.summaries.arms import Arms, arms_of_run, spell_verdict
 from robustness.reports.summaries.tallies import controls
 from robustness.reports.summaries.wording import join_words, short_p, signed, widen
@@ -181,7 +181,7 @@ def _chosen(pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 def _pairs_of(rows: pd.DataFrame, record: RunRecord) -> list[PairRecord]:
     """The pairs that rows are of, and that the methods of pooled rows are of."""
     named = set(rows["pair"])
-    of_methods = {pair.name for name in named for pair in pairs_of_method(name, record)}
+    of_methods = {pair.name for mine in pairs_of_methods(named, record).values() for pair in mine}
     return [pair for pair in record.pairs if pair.name in named | of_methods] or list(record.pairs)
 
 

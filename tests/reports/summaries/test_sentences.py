@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from robustness.reports.comparisons import methods
 from robustness.reports.summaries.arms import Arms, name_arms
 from robustness.reports.summaries.circumstances import describe_circumstances
 from robustness.reports.summaries.reasons import explain
@@ -604,6 +605,21 @@ def test_without_a_method_no_pair_is_folded_away(planted: Any, run_writer: Any) 
     answers = summarise_run(planted.table(planted.row()), run_writer.record(seeds=6))
 
     assert len(answers.shown) == 6 and answers.folded == ()
+
+
+def test_methods_are_named_as_often_for_nine_pairs_as_for_three(
+    planted: Any, run_writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names depend on all methods of a run: for each pair anew, a hundred pairs took half a minute."""
+    named: list[int] = []
+    real = methods.name_methods
+    monkeypatch.setattr(methods, "name_methods", lambda record: named.append(len(record.pairs)) or real(record))
+
+    for seeds in (3, 9):
+        pairs = planted.table(planted.row(), planted.row(pair=f"sst2 lora, {seeds} seeds", n_seeds=seeds))
+        summarise_run(pairs, run_writer.record(seeds=seeds))
+
+    assert named.count(3) == named.count(9) > 0
 
 
 def test_the_attacked_rows_are_those_of_both_arms_not_those_of_an_arm_of_several_pairs(run_writer: Any) -> None:
