@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 from huggingface_hub.repocard_data import EvalResult, ModelCardData
 
-from robustness.reports.summaries.arms import arms_of_pair
 from robustness.reports.summaries.summary import summarise_pairs
 from robustness.reports.summaries.wording import capital, percent
 from robustness.reports.tables.columns import Table
@@ -77,18 +76,14 @@ def _results(checkpoint: CheckpointRecord, record: RunRecord, tables: Tables) ->
 
 
 def _sentences(checkpoint: CheckpointRecord, record: RunRecord, tables: Tables) -> Iterator[str]:
-    answers = {answer.name: answer for answer in summarise_pairs(tables[Table.PAIRS], record)}
-    for pair in record.pairs:
-        arms = arms_of_pair(pair, record)
-        mine, other = {
-            pair.candidate: (arms.candidate, arms.reference),
-            pair.reference: (arms.reference, arms.candidate),
-        }.get(checkpoint.name, (None, None))
-        if mine is None or other is None:
-            continue
+    compared = [pair for pair in record.pairs if checkpoint.name in (pair.reference, pair.candidate)]
+    answers = summarise_pairs(tables[Table.PAIRS], record, compared)
+    for pair, answer in zip(compared, answers, strict=True):
+        arms = answer.arms
+        is_reference = checkpoint.name == pair.reference
+        mine, other = (arms.reference, arms.candidate) if is_reference else (arms.candidate, arms.reference)
         beside = f"{other.name} of the same base, {pair.base}, on the same examples"
         yield escape_markdown(f"{capital(mine.name)} was attacked beside {beside}.")
-        answer = answers[pair.name]
         yield escape_markdown(" ".join((str(answer.headline), *answer.details)))
     version = record.versions.get("peft-robustness")
     by = f"peft-robustness {version}" if version else "peft-robustness"

@@ -116,6 +116,12 @@ class RunWriter:
             command=("robustness", "run", name("suite")),
         )
 
+    def mixed(self) -> RunRecord:
+        """A record of LoRA with three seeds, `pair-0` to `pair-2`, and of DoRA with one, `pair-3`."""
+        record = self.record(seeds=4)
+        *others, last = record.checkpoints
+        return record.model_copy(update={"checkpoints": (*others, last.model_copy(update={"adaptation": "dora"}))})
+
     def write(
         self,
         folder: Path,

@@ -78,6 +78,17 @@ def test_what_differs_from_row_to_row_has_a_column_and_a_method_its_name(planted
     ]
 
 
+def test_a_pair_without_pooled_rows_has_its_headline_and_its_comparisons(planted: Any, run_writer: Any) -> None:
+    singles = [planted.row(pair=f"pair-{seed}") for seed in range(4)]
+    pairs = planted.table(*singles, planted.row(pair="sst2 lora, 3 seeds", n_seeds=3))
+
+    lines = screen(run_writer.mixed(), pairs=pairs)
+
+    said = [line.split(":")[0] for line in lines if line.startswith(("pair-", "sst2")) and ":" in line]
+    assert said == ["sst2 lora, 3 seeds", "pair-3"]
+    assert [line.split("swap")[0].strip() for line in rows_of(lines)] == ["sst2 lora, 3 seeds", "pair-3"]
+
+
 def test_of_many_comparisons_twelve_are_shown_and_the_rest_is_counted(planted: Any, run_writer: Any) -> None:
     attacks = [f"attack-{i}" for i in range(5)]
     few = [planted.row(attack=a, testset=t) for t in "abc" for a in (*attacks, "worst-case")]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 
 from robustness import api
-from robustness.reports.tables.columns import Table
+from robustness.reports.model_card import write_model_cards
+from robustness.reports.summaries import summary
+from robustness.reports.tables.columns import COLUMNS, Table
 
 
 def test_the_hub_reads_every_score_of_a_checkpoint(run_writer: Any, tmp_path: Path) -> None:
@@ -42,6 +45,20 @@ def test_its_paragraph_says_beside_what_it_was_attacked_and_what_came_of_it(run_
     assert "Full fine-tuning was attacked beside LoRA of the same base, base, on the same examples." in text
     assert report.verdict in text.replace("\\", "")
     assert "Clean accuracy before the run was 90.0 %" in text and "clean-set (n = 40)" in text
+
+
+def test_a_card_asks_for_the_answers_about_the_pairs_of_its_checkpoint_alone(
+    planted: Any, run_writer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = planted.table(*(planted.row(pair=f"pair-{seed}") for seed in range(3)))
+    tables = {table: pd.DataFrame(columns=[column.name for column in COLUMNS[table]]) for table in Table}
+    answered: list[str] = []
+    real = summary.answer_rows
+    monkeypatch.setattr(summary, "answer_rows", lambda name, *given: answered.append(name) or real(name, *given))
+
+    write_model_cards(tmp_path, run_writer.record(seeds=3), tables | {Table.PAIRS: rows})
+
+    assert answered == ["pair-0", "pair-0", "pair-1", "pair-1", "pair-2", "pair-2"]
 
 
 def test_hostile_names_stay_text_and_make_files_of_their_own(

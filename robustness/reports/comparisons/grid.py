@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.engine.outcome import Status
-from robustness.reports.tables.examples import UNKNOWN, judge, keeps_prediction
-from robustness.runs.cells import NO_ATTACK
+from robustness.reports.tables.examples import UNKNOWN, WRONG, judge, keeps_prediction
+from robustness.runs.cells import NO_ATTACK, WORST_CASE
+from robustness.runs.storage.record import RunRecord
 
 ROBUST, CLEAN = "robust", "clean"
 """What `OutcomeGrid.numbers` gives beside the columns of examples.csv."""
@@ -37,8 +38,8 @@ class OutcomeGrid:
     """Attacks whose success is no wrong answer."""
     statuses: NDArray[np.int8]
     """`STATUS_CODES` of every row."""
-    chosen: bool = False
-    """Whether only chosen rows were attacked: what was not attacked on every arm is then not left out."""
+    chosen: Mapping[tuple[str, str], int] | None = None
+    """Where only chosen rows are attacked, how many by checkpoint and test set: no other row is left out."""
 
     _numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -66,23 +67,36 @@ class OutcomeGrid:
         both = self.known(reference) & self.known(candidate)
         return reference[both], candidate[both]
 
-    def seen(self, arms: Iterable[RowIndex]) -> NDArray[np.bool_]:
-        """Which examples were asked of the arms, shape (examples,): of any of them, of chosen rows of all."""
-        combine = np.logical_and if self.chosen else np.logical_or
-        return np.asarray(combine.reduce([places >= 0 for places in arms]))
+    def asked(self, checkpoints: Sequence[str], testset: str, attack: str) -> NDArray[np.bool_]:
+        """Which examples of a cell the checkpoints should have an outcome of, as far as rows tell; (examples,).
 
-    def seen_under_attack(self, checkpoints: Iterable[str], testset: str) -> NDArray[np.bool_]:
-        """The same of whole checkpoints, as texts stand or under any attack; of chosen rows under attack alone."""
-        cells = [self.on(name, testset) for name in checkpoints]
-        arms = [
-            np.max([rows for attack, rows in each.items() if not (self.chosen and attack == NO_ATTACK)], axis=0)
-            for each in cells
+        All that one of them has. Of a worst case and of chosen rows, see `asked_under_attack`.
+        """
+        if attack == WORST_CASE or (self.chosen is not None and attack != NO_ATTACK):
+            return self.asked_under_attack(checkpoints, testset)
+        cells = [self.cells[name][testset, attack] for name in checkpoints]
+        return np.asarray(np.logical_or.reduce([places >= 0 for places in cells]))
+
+    def asked_under_attack(self, checkpoints: Sequence[str], testset: str) -> NDArray[np.bool_]:
+        """The same of whole checkpoints, as texts stand or under any attack; of chosen rows the chosen ones."""
+        cells = [
+            [rows for attack, rows in self.on(name, testset).items() if self.chosen is None or attack != NO_ATTACK]
+            for name in checkpoints
         ]
-        return self.seen(arms)
+        arms = [np.max(each, axis=0) >= 0 for each in cells]
+        if self.chosen is None:
+            return np.asarray(np.logical_or.reduce(arms))
+        wanted = [self.chosen.get((name, testset), 0) for name in checkpoints]
+        if all(rows.sum() >= n for rows, n in zip(arms, wanted, strict=True)):
+            return np.asarray(np.logical_and.reduce(arms))
+        # An interrupted run lacks some rows. One that a single arm has may also be of another pair of that arm.
+        may_be_right = [self.clean_answers(name, testset) != WRONG for name in checkpoints]
+        return np.asarray(np.logical_or.reduce(arms) & np.logical_and.reduce(may_be_right))
 
-    def count_left_out(self, reference: RowIndex, candidate: RowIndex) -> int:
-        """How many examples were asked of the arms, and have no judged outcome on both."""
-        return int((self.seen((reference, candidate)) & ~(self.known(reference) & self.known(candidate))).sum())
+    def count_left_out(self, checkpoints: Sequence[str], testset: str, attack: str) -> int:
+        """How many examples of a cell should have an outcome, and have no judged one on some checkpoint."""
+        known = np.logical_and.reduce([self.known(self.cells[name][testset, attack]) for name in checkpoints])
+        return int((self.asked(checkpoints, testset, attack) & ~known).sum())
 
     def clean_answers(self, checkpoint: str, testset: str) -> NDArray[np.int8]:
         """What the checkpoint answers to the text that attacks start from: 1 right, 0 wrong, -1 unknown; (examples,).
@@ -142,13 +156,13 @@ def worst_case(grid: OutcomeGrid, checkpoints: Sequence[str], testset: str, atta
         rows[name] = np.take_along_axis(table, ranked.argmax(axis=0)[None], axis=0)[0]
         judged.append((ranked >= 0).all(axis=0) | (ranked == _RANKS[Status.SKIPPED]).any(axis=0))
     common = np.logical_and.reduce(judged)
-    seen = grid.seen_under_attack(checkpoints, testset)
+    asked = grid.asked_under_attack(checkpoints, testset)
     kept = {name: np.where(common, places, -1) for name, places in rows.items()}
-    return WorstCase(shared, kept, int((seen & ~common).sum()))
+    return WorstCase(shared, kept, int((asked & ~common).sum()))
 
 
-def build_grid(examples: pd.DataFrame, *, chosen: bool = False) -> OutcomeGrid:
-    """Returns the grid of examples.csv's rows; `chosen`: of a run that attacked chosen rows alone."""
+def build_grid(examples: pd.DataFrame, record: RunRecord | None = None) -> OutcomeGrid:
+    """Returns the grid of examples.csv's rows; the record says which rows were to be attacked, without it all."""
     testset, example, group = (pd.factorize(examples[name])[0] for name in ("testset", "example_id", "group_id"))
     within, sizes = _number_within(testset, example)
     cells: dict[str, dict[tuple[str, str], RowIndex]] = {}
@@ -157,6 +171,9 @@ def build_grid(examples: pd.DataFrame, *, chosen: bool = False) -> OutcomeGrid:
         places[within[rows]] = rows
         cells.setdefault(checkpoint, {})[cell[0], cell[1]] = places
     robust, clean = judge(examples)
+    chosen = None
+    if record is not None and record.attacked is not None:
+        chosen = {(each.checkpoint, each.testset): each.n for each in record.chosen}
     return OutcomeGrid(
         frame=examples,
         robust=robust,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePath
 from statistics import fmean
@@ -27,24 +27,61 @@ class Method:
     """Columns of its rows in pairs.csv."""
 
 
-def name_methods(record: RunRecord) -> list[Method]:
-    """Returns the methods of a run in order of appearance; rank 4 and rank 64, or two bases, are two methods."""
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """The first pair of a method with its checkpoints."""
+
+    pair: PairRecord
+    reference: CheckpointRecord
+    candidate: CheckpointRecord
+
+
+def group_seeds(record: RunRecord) -> list[tuple[PairRecord, ...]]:
+    """Returns the pairs of a run in order of appearance, those together that differ by their training seed alone."""
+    arms = {each.name: each for each in record.checkpoints}
     found: dict[tuple[str, ...], list[PairRecord]] = {}
     for pair in record.pairs:
-        reference, candidate = (record.find_checkpoint(name) for name in (pair.reference, pair.candidate))
+        reference, candidate = arms[pair.reference], arms[pair.candidate]
         key = (pair.task, pair.base, candidate.method, candidate.method_digest, reference.method_digest)
         found.setdefault(key, []).append(pair)
-    return [_method(pairs, list(found.values()), record) for pairs in found.values()]
+    return list(map(tuple, found.values()))
 
 
-def siblings(pair: PairRecord, record: RunRecord) -> tuple[PairRecord, ...]:
-    """Returns the pairs that differ from this one by their training seed alone, itself among them."""
-    return next(method.pairs for method in name_methods(record) if pair in method.pairs)
+def name_methods(record: RunRecord) -> list[Method]:
+    """Returns the methods of a run in order of appearance; rank 4 and rank 64, or two bases, are two methods."""
+    arms = {each.name: each for each in record.checkpoints}
+    groups = group_seeds(record)
+    firsts = [_Trained(pair, arms[pair.reference], arms[pair.candidate]) for pair, *_ in groups]
+    kinds: dict[tuple[str, str], list[_Trained]] = {}
+    for first in firsts:
+        kinds.setdefault((first.pair.task, first.candidate.method), []).append(first)
+    return [
+        _method(pairs, first, kinds[first.pair.task, first.candidate.method], arms)
+        for pairs, first in zip(groups, firsts, strict=True)
+    ]
 
 
-def pairs_of_method(label: str, record: RunRecord) -> tuple[PairRecord, ...]:
-    """Returns the pairs behind pooled rows, by their name in column `pair`; none for another name."""
-    return next((each.pairs for each in name_methods(record) if each.name == label.rpartition(",")[0]), ())
+def pairs_of_methods(labels: Iterable[str], record: RunRecord) -> dict[str, tuple[PairRecord, ...]]:
+    """Returns the pairs behind pooled rows, by their name in column `pair`; other names have none."""
+    known = {each.name: each.pairs for each in name_methods(record)}
+    return {label: known[name] for label in labels if (name := label.rpartition(",")[0]) in known}
+
+
+def pairs_in_methods(pairs: pd.DataFrame, record: RunRecord) -> frozenset[str]:
+    """Returns the names of the pairs whose method has rows over several training seeds: these speak for them."""
+    pooled = pairs.loc[pairs["n_seeds"].astype(float) > 1, "pair"].unique()
+    return frozenset(pair.name for mine in pairs_of_methods(pooled, record).values() for pair in mine)
+
+
+def shown_rows(pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    """Returns the rows that a reader sees first: of methods over their seeds, then of pairs without such a method.
+
+    Args:
+        pairs: pairs.csv's rows.
+        record: The run's.
+    """
+    pooled = pairs["n_seeds"].astype(float) > 1
+    return pd.concat([pairs[pooled], pairs[~pooled & ~pairs["pair"].isin(pairs_in_methods(pairs, record))]])
 
 
 def name_contrast(reference: str, candidate: str) -> str:
@@ -80,22 +117,23 @@ def spell_verdicts(rows: pd.DataFrame, contrasts: pd.Series) -> pd.DataFrame:
     return rows.assign(verdict=verdicts.where(contrasts != HEADLINE, verdicts.replace(words)))
 
 
-def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]], record: RunRecord) -> Method:
-    first = pairs[0]
-    candidate, reference = (record.find_checkpoint(name) for name in (first.candidate, first.reference))
-    trained = [record.find_checkpoint(pair.candidate).train_seconds for pair in pairs]
+def _method(
+    pairs: Sequence[PairRecord], first: _Trained, others: Sequence[_Trained], arms: Mapping[str, CheckpointRecord]
+) -> Method:
+    candidate = first.candidate
+    trained = [arms[pair.candidate].train_seconds for pair in pairs]
     known = [seconds for seconds in trained if seconds is not None]
-    name = _spell(first, everyone, record)
+    name = _spell(first, others)
     seeds = len({pair.seed for pair in pairs})
     return Method(
         name=name,
         pairs=tuple(pairs),
         labels={
             "pair": f"{name}, {seeds} seeds",
-            "contrast": name_contrast(reference.adaptation, candidate.adaptation),
-            "base": first.base,
+            "contrast": name_contrast(first.reference.adaptation, candidate.adaptation),
+            "base": first.pair.base,
             "method": candidate.method,
-            "task": first.task,
+            "task": first.pair.task,
             "method_digest": candidate.method_digest,
             "trainable_parameters": candidate.trainable_parameters,
             "trainable_share": candidate.trainable_share,
@@ -105,40 +143,32 @@ def _method(pairs: Sequence[PairRecord], everyone: Sequence[Sequence[PairRecord]
     )
 
 
-def _spell(pair: PairRecord, everyone: Sequence[Sequence[PairRecord]], record: RunRecord) -> str:
-    """Task and method; what else differs from the run's other methods of that name."""
-    candidate = record.find_checkpoint(pair.candidate)
-    others = [
-        (pairs[0], record.find_checkpoint(pairs[0].candidate))
-        for pairs in everyone
-        if pairs[0].task == pair.task and record.find_checkpoint(pairs[0].candidate).method == candidate.method
-    ]
-    words = [pair.task, candidate.method, *_settings(candidate, [other for _, other in others])]
-    if len({other.base for other, _ in others}) > 1:
-        words += ["on", PurePath(pair.base).name]
-    mine = _words(pair, candidate, others)
-    alike = [(other, each) for other, each in others if _words(other, each, others) == mine]
-    if len({each.method_digest for _, each in alike}) > 1:
-        words.append(candidate.method_digest[:6])
-    references = [record.find_checkpoint(other.reference) for other, _ in alike]
+def _spell(first: _Trained, others: Sequence[_Trained]) -> str:
+    """Task and method; what else differs from the run's other methods of that name, itself among them."""
+    names = dict.fromkeys(name for other in others for name in other.candidate.settings)
+    telling = [name for name in names if len({other.candidate.settings.get(name) for other in others}) > 1]
+    words = [first.pair.task, first.candidate.method, *_settings(first, telling)]
+    bases = {other.pair.base for other in others}
+    if len(bases) > 1:
+        words += ["on", _shortest(first.pair.base, bases)]
+    mine = first.pair.base, _settings(first, telling)
+    alike = [other for other in others if (other.pair.base, _settings(other, telling)) == mine]
+    if len({other.candidate.method_digest for other in alike}) > 1:
+        words.append(first.candidate.method_digest[:6])
+    reference, references = first.reference, [other.reference for other in alike]
     if len({each.method_digest for each in references}) > 1:
-        reference = record.find_checkpoint(pair.reference)
         words += ["against", reference.method]
         if len({each.method_digest for each in references if each.method == reference.method}) > 1:
             words.append(reference.method_digest[:6])
     return " ".join(words)
 
 
-def _words(
-    pair: PairRecord, arm: CheckpointRecord, others: Sequence[tuple[PairRecord, CheckpointRecord]]
-) -> tuple[object, ...]:
-    return (pair.base, *_settings(arm, [other for _, other in others]))
+def _shortest(base: str, bases: Set[str]) -> str:
+    """The fewest last parts of a path that no other path ends in."""
+    parts, others = PurePath(base).parts, [PurePath(other).parts for other in bases - {base}]
+    alone = (n for n in range(1, len(parts)) if all(other[-n:] != parts[-n:] for other in others))
+    return "/".join(parts[-n:]) if (n := next(alone, 0)) else base
 
 
-def _settings(arm: CheckpointRecord, others: Sequence[CheckpointRecord]) -> list[str]:
-    names = dict.fromkeys(name for other in others for name in other.settings)
-    return [
-        f"{name}={arm.settings.get(name, 'default')}"
-        for name in names
-        if len({other.settings.get(name) for other in others}) > 1
-    ]
+def _settings(arm: _Trained, names: Sequence[str]) -> list[str]:
+    return [f"{name}={arm.candidate.settings.get(name, 'default')}" for name in names]

@@ -120,11 +120,11 @@ def _serves_several_seeds(arms: Sequence[tuple[str, int | None]]) -> bool:
     return len({name for name, _ in arms}) < len(set(arms))
 
 
-def _known_to_all(grid: OutcomeGrid, places: Mapping[str, RowIndex]) -> tuple[Mask, int]:
+def _known_to_all(grid: OutcomeGrid, places: Mapping[str, RowIndex], labels: Labels) -> tuple[Mask, int]:
     """Which examples all arms have judged, and how many only some have."""
     kept = np.logical_and.reduce([grid.known(each) for each in places.values()])
-    seen = grid.seen(places.values())
-    return kept, int((seen & ~kept).sum())
+    asked = grid.asked(list(places), str(labels["testset"]), str(labels["attack"]))
+    return kept, int((asked & ~kept).sum())
 
 
 def _stack(
@@ -148,7 +148,7 @@ def _rates(
     labels: Labels,
     record: RunRecord,
 ) -> Iterator[Comparison]:
-    kept, n_left_out = _known_to_all(grid, places)
+    kept, n_left_out = _known_to_all(grid, places, labels)
     if not kept.any():
         return
     testset, attack = str(labels["testset"]), str(labels["attack"])
@@ -281,7 +281,7 @@ def _answers(
     labels: Labels,
     record: RunRecord,
 ) -> Iterator[Comparison]:
-    kept, n_left_out = _known_to_all(grid, places)
+    kept, n_left_out = _known_to_all(grid, places, labels)
     if not kept.any():
         return
     rows = {name: each[kept] for name, each in places.items()}

@@ -24,7 +24,7 @@ def describe_circumstances(pairs: Sequence[PairRecord], record: RunRecord) -> It
             "batch or order, or by the unmerged adapter; a difference that is no larger may be rounding."
         )
     yield from _quantised(pairs, record)
-    yield from _chosen(list(arms), record)
+    yield from _chosen(pairs, record)
 
 
 def noise_floor(checkpoint: CheckpointRecord) -> float:
@@ -79,16 +79,21 @@ def _quantised(pairs: Sequence[PairRecord], record: RunRecord) -> Iterator[str]:
         )
 
 
-def _chosen(arms: Sequence[str], record: RunRecord) -> Iterator[str]:
+def _chosen(pairs: Sequence[PairRecord], record: RunRecord) -> Iterator[str]:
     if record.attacked is None:
         return
-    counts = {
-        each.testset: f"{each.n} of {record.find_testset(each.testset).n_used} of {each.testset}"
-        for each in record.chosen
-        if each.checkpoint in arms
-    }
+    numbers = {(each.checkpoint, each.testset): each.n for each in record.chosen}
+    counts = []
+    for testset in dict.fromkeys(each.testset for each in record.chosen):
+        arms = [[(name, testset) for name in (pair.reference, pair.candidate)] for pair in pairs]
+        # An arm of several pairs is attacked on the rows of all of them.
+        of_pairs = [min(numbers[place] for place in both) for both in arms if all(place in numbers for place in both)]
+        if of_pairs:
+            fewest, most = min(of_pairs), max(of_pairs)
+            n = f"{most}" if fewest == most else f"{fewest} to {most}"
+            counts.append(f"{n} of {record.find_testset(testset).n_used} of {testset}")
     if counts:
         yield (
-            f"Only rows that both arms have right are attacked ({join_words(list(counts.values()))}): accuracies "
-            "under attack are of these."
+            f"Only rows that both arms have right are attacked ({join_words(counts)}): accuracies under attack are "
+            "of these."
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rich.markup import escape
 
 from robustness.reports.comparisons.claims import Direction
+from robustness.reports.comparisons.methods import shown_rows
 from robustness.reports.page.writing import FILE_NAME as PAGE
 from robustness.reports.report import Report
 from robustness.reports.summaries.arms import arms_of_run
@@ -29,15 +30,13 @@ def render_ending(report: Report) -> Iterator[Part]:
     record, pairs = report.record, report.tables[Table.PAIRS]
     yield from describe_gaps(report)
     yield from _warnings(record)
-    summaries = summarise_run(pairs, record)
-    answers = summaries.shown
+    answers = summarise_run(pairs, record).shown
     for answer in answers[:MOST_HEADLINES]:
         name = f"{answer.name}: " if len(answers) > 1 else ""
         yield Sentence(f"{name}{answer.headline}", style="bold")
     if len(answers) > MOST_HEADLINES:
         yield Sentence(f"and {len(answers) - MOST_HEADLINES} more: see the page")
-    over_seeds = pairs["n_seeds"].astype(float) > 1
-    yield from render_comparisons(answers, pairs[over_seeds if summaries.folded else ~over_seeds], record)
+    yield from render_comparisons(answers, shown_rows(pairs, record), record)
     yield from _probes(report)
     yield escape(f"more: robustness report {shlex.quote(str(report.folder))} --verbose")
     yield escape(f"page: {report.folder / PAGE}")

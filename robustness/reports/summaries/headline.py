@@ -269,7 +269,8 @@ def _count_collapses(answers: Sequence[Answered]) -> str:
     judged = [collapses for each in answers if (collapses := set(map(judge_collapse, each.kept)) - untold)]
     if not judged:
         return ""
-    noun = "methods" if any(len(each.pairs) > 1 for each in answers) else "pairs"
+    nouns = {"methods" if len(each.pairs) > 1 else "pairs" for each in answers}
+    noun = join_words(sorted(nouns))
     where = " on at least one test set" if any(len(each.kept) > 1 for each in answers) else ""
     both = sum(Collapse.BOTH in found for found in judged)
     one = sum(bool(found & _ALONE) and Collapse.BOTH not in found for found in judged)

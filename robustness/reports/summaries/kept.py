@@ -54,7 +54,7 @@ class Kept:
         return reference, candidate
 
 
-def find_kept(rows: pd.DataFrame, known: Both | None = None) -> Iterator[Kept]:
+def find_kept(rows: pd.DataFrame, known: Both | None = None, *, chosen: bool = False) -> Iterator[Kept]:
     """Yields what is kept on each test set with a planned comparison, in the order of the rows.
 
     The strongest attack is the worst case over several attacks, else the attack that leaves the least.
@@ -62,6 +62,7 @@ def find_kept(rows: pd.DataFrame, known: Both | None = None) -> Iterator[Kept]:
     Args:
         rows: Those of one pair or method in pairs.csv.
         known: Both arms' accuracy on clean texts before the run, which stands in for a test set without clean texts.
+        chosen: Whether the run attacked only rows that both arms of a pair have right.
     """
     for testset, planned in of_family(rows, Family.PLANNED).groupby("testset", sort=False):
         left = (planned["reference_value"] + planned["candidate_value"]).where(planned["attack"] != WORST_CASE, -1.0)
@@ -72,26 +73,22 @@ def find_kept(rows: pd.DataFrame, known: Both | None = None) -> Iterator[Kept]:
             testset=str(testset),
             attack=str(row["attack"]),
             n=int(row["n"]),
-            clean=known if is_static else find_clean(here, str(row["attack"]), known),
+            clean=known if is_static else find_clean(here, known, chosen=chosen),
             robust=(float(row["reference_value"]), float(row["candidate_value"])),
             verdict=Verdict(row["verdict"]),
             clean_accuracy=known if is_static else _whole_accuracy(here, known),
         )
 
 
-def find_clean(here: pd.DataFrame, attack: str, known: Both | None = None) -> Both | None:
-    """Returns both arms' clean accuracy on the examples that an attack on a test set was asked about.
+def find_clean(here: pd.DataFrame, known: Both | None = None, *, chosen: bool) -> Both | None:
+    """Returns both arms' clean accuracy on the examples that attacks on a test set were asked about.
 
     Args:
         here: The rows of the test set.
-        attack: The attack.
         known: What to return where the rows do not say.
+        chosen: Whether the run attacked only rows that both arms of a pair have right.
     """
-    mine = here[here["attack"] == attack]
-    counts = mine.groupby("metric")["n"].max()
-    if counts.get("attack_success_rate", 0) == counts.get("robust_accuracy", -1):
-        return 1.0, 1.0  # only rows that both arms have right were attacked
-    return _whole_accuracy(here, known)
+    return (1.0, 1.0) if chosen else _whole_accuracy(here, known)
 
 
 def _whole_accuracy(here: pd.DataFrame, known: Both | None) -> Both | None:

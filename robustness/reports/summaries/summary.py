@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean
 
 import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
-from robustness.reports.comparisons.methods import pairs_of_method, siblings
+from robustness.reports.comparisons.methods import group_seeds, pairs_in_methods, pairs_of_methods
 from robustness.reports.summaries.arms import Arms, arms_of_pair, arms_of_run
 from robustness.reports.summaries.circumstances import describe_circumstances
 from robustness.reports.summaries.headline import Headline, headline
@@ -59,52 +59,56 @@ class Summaries:
 
     shown: tuple[Summary, ...]
     folded: tuple[Summary, ...]
-    """Of single pairs, where there are answers about their methods."""
+    """Of the pairs whose methods have an answer."""
 
 
 def summarise_run(pairs: pd.DataFrame, record: RunRecord) -> Summaries:
-    """Returns the answers about methods, with those about pairs folded away; without methods those about pairs.
+    """Returns the answers about methods, then about pairs without one; the other pairs' are folded away.
 
     Args:
         pairs: pairs.csv's rows.
         record: The run's.
     """
     methods, single = summarise_methods(pairs, record), summarise_pairs(pairs, record)
-    return Summaries(methods, single) if methods else Summaries(single, ())
+    folded = pairs_in_methods(pairs, record)
+    alone = (each for each in single if each.name not in folded)
+    return Summaries((*methods, *alone), tuple(each for each in single if each.name in folded))
 
 
 def summarise_methods(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ...]:
     """Returns an answer for each method with several training seeds."""
     over_seeds = pairs[pairs["n_seeds"].astype(float) > 1]
+    behind = pairs_of_methods(over_seeds["pair"].unique(), record)
     found = []
     for name, rows in over_seeds.groupby("pair", sort=False):
-        mine = pairs_of_method(str(name), record)
+        mine = behind.get(str(name), ())
         caveats = tuple(describe_circumstances(mine, record))
         found.append(answer_rows(str(name), rows, arms_of_run(mine, record), record, caveats, mine))
     return tuple(found)
 
 
-def summarise_pairs(pairs: pd.DataFrame, record: RunRecord) -> tuple[Summary, ...]:
-    """Returns an answer for each pair."""
+def summarise_pairs(
+    pairs: pd.DataFrame, record: RunRecord, wanted: Sequence[PairRecord] | None = None
+) -> tuple[Summary, ...]:
+    """Returns an answer for each pair, or for each of the wanted ones."""
     single = pairs[pairs["n_seeds"].astype(float) == 1]
+    known, pooled = frozenset(pairs["pair"]), pairs_in_methods(pairs, record)
+    siblings = {pair.name: mine for mine in group_seeds(record) for pair in mine}
     found = []
-    for pair in record.pairs:
-        caveats = (*_about_seeds(pair, pairs, record), *describe_circumstances([pair], record))
+    for pair in record.pairs if wanted is None else wanted:
+        about_seeds = () if pair.name in pooled else _about_seeds(siblings[pair.name], known)
+        caveats = (*about_seeds, *describe_circumstances([pair], record))
         arms = arms_of_pair(pair, record)
         rows = single[single["pair"] == pair.name]
         found.append(answer_rows(pair.name, rows, arms, record, caveats, (pair,)))
     return tuple(found)
 
 
-def _about_seeds(pair: PairRecord, pairs: pd.DataFrame, record: RunRecord) -> tuple[str, ...]:
-    """The limits of a single pair for its method; seeds with outcomes count, not planned seeds."""
-    mine = siblings(pair, record)
-    if len({other.seed for other in mine}) < 2:
+def _about_seeds(siblings: Sequence[PairRecord], known: Set[str]) -> tuple[str, ...]:
+    """What a pair without pooled rows cannot say of its method; seeds with outcomes count, not planned seeds."""
+    if len({pair.seed for pair in siblings}) < 2:
         return (ONE_SEED,)
-    compared = pairs[pairs["pair"].isin([other.name for other in mine])]
-    if len(compared) and not any(pair in pairs_of_method(name, record) for name in pairs["pair"].unique()):
-        return (SEEDS_MISSING,)
-    return ()
+    return (SEEDS_MISSING,) if known & {pair.name for pair in siblings} else ()
 
 
 def answer_rows(
@@ -127,7 +131,8 @@ def answer_rows(
     """
     planned = of_family(rows, Family.PLANNED)
     beside = tuple(describe_control(row, arms) for row in controls(rows).itertuples())
-    kept = () if planned.empty else tuple(find_kept(rows, _clean_before(pairs, record)))
+    known, chosen = _clean_before(pairs, record), record.attacked is not None
+    kept = () if planned.empty else tuple(find_kept(rows, known, chosen=chosen))
     answer = headline(rows, kept, arms, record.statistics.margin)
     if planned.empty:
         return Summary(name, arms, None, answer, pairs=pairs, caveats=caveats, controls=beside)

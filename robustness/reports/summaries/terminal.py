@@ -8,7 +8,7 @@ import pandas as pd
 from rich.markup import escape
 
 from robustness.reports.comparisons.comparison import Family
-from robustness.reports.comparisons.methods import pairs_of_method
+from robustness.reports.comparisons.methods import pairs_of_methods
 from robustness.reports.page.writing import FILE_NAME as PAGE
 from robustness.reports.report import Report
 from robustness.reports.run_comparison import RunComparison
@@ -140,7 +140,7 @@ def _over_seeds(rows: pd.DataFrame, report: Report) -> Iterator[Part]:
     yield Sentence(f"over training seeds: {'; '.join(names)}")
     places = rows.groupby(["testset", "attack", "metric", "population", "aggregation"], sort=False).ngroup()
     ordered = rows.loc[places.sort_values(kind="stable").index]
-    mine = [pair for name in names for pair in pairs_of_method(name, report.record)]
+    mine = [pair for each in pairs_of_methods(names, report.record).values() for pair in each]
     yield from _blocks(ordered, arms_of_run(mine, report.record), with_pair=len(names) > 1)
     uncertain = of_family(rows, Family.PLANNED)
     uncertain = uncertain[uncertain["seed_share"].astype(float) >= MOSTLY_SEEDS]

@@ -32,7 +32,7 @@ def build_attacks(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     accuracy and no part in the worst case. The worst case is over the attacks and examples that the checkpoint and
     all its partners have; `n_left_out` counts the other examples.
     """
-    grid = build_grid(examples, chosen=record.attacked is not None)
+    grid = build_grid(examples, record)
     numbers = {name: grid.numbers(name) for name in NUMBERS}
     statuses, goals = examples["status"].to_numpy(), examples["goal"].to_numpy()
     rows: list[dict[str, object]] = []

@@ -51,7 +51,7 @@ def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunReco
         pairs: pairs.csv's rows.
         record: The run's.
     """
-    whole = build_grid(examples, chosen=record.attacked is not None)
+    whole = build_grid(examples, record)
     grid = without_originals(whole, implausible_originals(examples, record))
     columns = read_columns(grid)
     explored = [each for pair in record.pairs for each in _places(columns, pair, record)]
@@ -59,11 +59,8 @@ def build_fragility(examples: pd.DataFrame, pairs: pd.DataFrame, record: RunReco
     if not frames:
         return arrange(Table.FRAGILITY, [])
     table = pd.concat(frames, ignore_index=True).sort_values("low", ascending=False, kind="stable")
-    bases = {pair.name: record.find_checkpoint(pair.candidate).base_precision for pair in record.pairs}
-    table = table.assign(
-        noise_floor=table["pair"].map(pairs.groupby("pair")["noise_floor"].max()),
-        base_precision=table["pair"].map(bases),
-    )
+    facts = pairs.drop_duplicates("pair").set_index("pair")[["noise_floor", "base_precision"]]
+    table = table.assign(**{name: table["pair"].map(facts[name]) for name in facts})
     return arrange(Table.FRAGILITY, table).reset_index(drop=True)
 
 
@@ -90,7 +87,8 @@ def _places(columns: Columns, pair: PairRecord, record: RunRecord) -> Iterator[C
         cells = [grid.on(arm, testset) for arm in arms]
         for attack in (attack for attack in attacks if all(attack in cell for cell in cells)):
             both = cells[0][attack], cells[1][attack]
-            scope = Scope(pair, testset, attack, *grid.match(*both), grid.count_left_out(*both))
+            n_left_out = grid.count_left_out(arms, testset, attack)
+            scope = Scope(pair, testset, attack, *grid.match(*both), n_left_out)
             for subgroup in split_budgets(columns, scope.reference, scope.candidate):
                 yield from _row(grid, scope, subgroup, record.seed)
         described = record.find_testset(testset)
@@ -107,12 +105,14 @@ def _scopes(
     attacks: Sequence[str],
 ) -> Iterator[Scope]:
     """A test set as it stands, but for a clean one, and the worst case over its attacks."""
+    arms = pair.reference, pair.candidate
     if testset.kind != "clean" and all(NO_ATTACK in cell for cell in cells):
         both = cells[0][NO_ATTACK], cells[1][NO_ATTACK]
-        yield Scope(pair, testset.name, NO_ATTACK, *grid.match(*both), grid.count_left_out(*both))
-    worst = worst_case(grid, (pair.reference, pair.candidate), testset.name, attacks)
+        n_left_out = grid.count_left_out(arms, testset.name, NO_ATTACK)
+        yield Scope(pair, testset.name, NO_ATTACK, *grid.match(*both), n_left_out)
+    worst = worst_case(grid, arms, testset.name, attacks)
     if worst.attacks:
-        rows = (worst.rows[arm] for arm in (pair.reference, pair.candidate))
+        rows = (worst.rows[arm] for arm in arms)
         name = worst.attacks[0] if len(worst.attacks) == 1 else WORST_CASE
         yield Scope(pair, testset.name, name, *grid.match(*rows), worst.n_left_out)
 

@@ -21,7 +21,7 @@ from robustness.reports.comparisons.controls import UNCHANGED, is_control, plann
 from robustness.reports.comparisons.efforts import compare_efforts
 from robustness.reports.comparisons.families import give_verdicts
 from robustness.reports.comparisons.grid import OutcomeGrid, RowIndex, build_grid, without_originals, worst_case
-from robustness.reports.comparisons.methods import name_contrast, spell_verdicts
+from robustness.reports.comparisons.methods import name_contrast, name_methods, spell_verdicts
 from robustness.reports.comparisons.originals import implausible_originals
 from robustness.reports.comparisons.qa_tables import compare_answers
 from robustness.reports.comparisons.qualities import compare_qualities
@@ -46,7 +46,7 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     together, and only it is tallied. Clean test sets, `identity` and random baselines are controls. An attack that
     keeps the prediction is compared by the share of texts it could not reduce, among texts that both arms get right.
     """
-    whole = build_grid(examples, chosen=record.attacked is not None)
+    whole = build_grid(examples, record)
     grid = without_originals(whole, implausible_originals(examples, record))
     comparisons = [each for pair in record.pairs for each in _of_pair(grid, pair, record)]
     comparisons += compare_methods(grid, record)
@@ -59,15 +59,17 @@ def build_pairs(examples: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 
 def _noise_floors(rows: pd.DataFrame, record: RunRecord) -> list[float]:
     """The larger of both arms', of a method the largest of its pairs'; nan where none was measured."""
-    methods: dict[str, list[float]] = {}
-    pairs: dict[str, list[float]] = {}
-    for pair in record.pairs:
-        arms = [record.find_checkpoint(name) for name in (pair.reference, pair.candidate)]
-        measured = [each.noise_floor for each in arms if each.noise_floor is not None]
-        pairs[pair.name] = measured
-        methods.setdefault(arms[1].method, []).extend(measured)
-    named = zip(rows["pair"], rows["method"], strict=True)
-    return [max(pairs.get(name, methods.get(method, [])), default=math.nan) for name, method in named]
+    known = {each.name: each.noise_floor for each in record.checkpoints if each.noise_floor is not None}
+    compared = {str(method.labels["pair"]): method.pairs for method in name_methods(record)}
+    compared |= {pair.name: (pair,) for pair in record.pairs}
+    floors = {
+        name: max(
+            (known[arm] for pair in pairs for arm in (pair.reference, pair.candidate) if arm in known),
+            default=math.nan,
+        )
+        for name, pairs in compared.items()
+    }
+    return [floors[name] for name in rows["pair"]]
 
 
 def _of_pair(grid: OutcomeGrid, pair: PairRecord, record: RunRecord) -> Iterator[Comparison]:
@@ -104,9 +106,10 @@ def _of_cell(
     grid: OutcomeGrid, arms: tuple[RowIndex, RowIndex], labels: Labels, record: RunRecord
 ) -> Iterator[Comparison]:
     testset, attack = str(labels["testset"]), str(labels["attack"])
-    seen = grid.seen(arms)
+    names = str(labels["reference"]), str(labels["candidate"])
+    asked = grid.asked(names, testset, attack)
     kept = grid.known(arms[0]) & grid.known(arms[1])
-    n_left_out = grid.count_left_out(*arms)
+    n_left_out = int((asked & ~kept).sum())
     rows = arms[0][kept], arms[1][kept]
     if not kept.any():
         return
@@ -120,8 +123,8 @@ def _of_cell(
         yield from _reductions(outcomes, labels, n_left_out, record.seed)
         return
     if attack != NO_ATTACK:
-        reference, candidate = (grid.clean_answers(str(labels[a]), testset)[seen] for a in ("reference", "candidate"))
-        outcomes = replace(outcomes, weights=stand_in_weights(reference, candidate, kept[seen]))
+        clean = [grid.clean_answers(name, testset)[asked] for name in names]
+        outcomes = replace(outcomes, weights=stand_in_weights(clean[0], clean[1], kept[asked]))
     yield from _rates(outcomes, labels, n_left_out, record)
     if attack == NO_ATTACK:
         yield from _qualities(grid, rows, labels, n_left_out, record)
@@ -195,7 +198,7 @@ def _of_worst_case(
         return
     outcomes = pair_up(grid, reference[kept], candidate[kept])
     answers = [grid.clean_answers(name, testset) for name in (pair.reference, pair.candidate)]
-    seen = grid.seen_under_attack(worst.rows, testset)
-    weights = stand_in_weights(answers[0][seen], answers[1][seen], kept[seen])
+    asked = grid.asked_under_attack((pair.reference, pair.candidate), testset)
+    weights = stand_in_weights(answers[0][asked], answers[1][asked], kept[asked])
     labels = dict(names) | {"testset": testset, "attack": WORST_CASE}
     yield from _rates(replace(outcomes, weights=weights), labels, worst.n_left_out, record)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from robustness.reports.comparisons.comparison import Family
 from robustness.reports.comparisons.controls import IDENTITY
-from robustness.reports.comparisons.methods import pairs_of_method
+from robustness.reports.comparisons.methods import pairs_of_methods, shown_rows
 from robustness.reports.summaries.arms import Arms, arms_of_run, spell_verdict
 from robustness.reports.summaries.tallies import controls
 from robustness.reports.summaries.wording import join_words, short_p, signed, widen
@@ -40,7 +40,7 @@ class PaperForm(StrEnum):
 
 
 def paper_table(pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
-    """Returns the planned comparisons with clean accuracy and baselines; of methods with seeds, the pooled ones.
+    """Returns the planned comparisons with clean accuracy and baselines; over seeds where a method has several.
 
     Args:
         pairs: pairs.csv's rows.
@@ -51,7 +51,7 @@ def paper_table(pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
         (percent; named as the arms, else reference and candidate), `difference`, `low` and `high` (percentage points,
         above 0 the candidate is worse off), `p` (adjusted; empty of controls) and `verdict`.
     """
-    rows = _chosen(pairs)
+    rows = _chosen(pairs, record)
     arms = arms_of_run(_pairs_of(rows, record), record)
     names = {"pair": rows["pair"]} if rows["pair"].nunique() > 1 else {}
     metrics = {} if set(rows["metric"]) <= ACCURACIES else {"metric": rows["metric"].str.replace("_", " ")}
@@ -77,11 +77,12 @@ def paper_table(pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
 
 def caption(pairs: pd.DataFrame, record: RunRecord) -> str:
     """Returns what a reader must know to read the table."""
-    rows = _chosen(pairs)
+    rows = _chosen(pairs, record)
     arms = arms_of_run(_pairs_of(rows, record), record)
     methods = {"holm": "Holm", "benjamini-hochberg": "Benjamini and Hochberg"}
     seeds = sorted({int(n) for n in rows["n_seeds"] if n > 1})
-    over = f" Means over {join_words([str(n) for n in seeds])} training seeds." if seeds else ""
+    rest = "; rows without seeds in their name are of one pair" if (rows["n_seeds"] == 1).any() else ""
+    over = f" Means over {join_words([str(n) for n in seeds])} training seeds{rest}." if seeds else ""
     return (
         "Accuracy in percent; under an attack an example counts that is right before and after it. Difference: "
         f"{arms.reference.short} minus {arms.candidate.short} on the same examples, in percentage points with its "
@@ -169,9 +170,8 @@ def _points(value: float, minus: str) -> str:
     return "not known" if pd.isna(value) else signed(value / _PERCENT).replace("\u2212", minus)
 
 
-def _chosen(pairs: pd.DataFrame) -> pd.DataFrame:
-    over_seeds = pairs["n_seeds"].astype(float) > 1
-    rows = pairs[over_seeds] if over_seeds.any() else pairs
+def _chosen(pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
+    rows = shown_rows(pairs, record)
     beside = controls(rows)
     beside = beside[beside["attack"] != IDENTITY]
     kept = rows.index.isin(beside.index) | (rows["family"] == Family.PLANNED)
@@ -179,10 +179,10 @@ def _chosen(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs_of(rows: pd.DataFrame, record: RunRecord) -> list[PairRecord]:
-    """The pairs that rows are of, or that the methods of pooled rows are of."""
+    """The pairs that rows are of, and that the methods of pooled rows are of."""
     named = set(rows["pair"])
-    of_method = [pair for name in rows["pair"].unique() for pair in pairs_of_method(name, record)]
-    return of_method or [pair for pair in record.pairs if pair.name in named] or list(record.pairs)
+    of_methods = {pair.name for mine in pairs_of_methods(named, record).values() for pair in mine}
+    return [pair for pair in record.pairs if pair.name in named | of_methods] or list(record.pairs)
 
 
 def _attack(name: str) -> str:

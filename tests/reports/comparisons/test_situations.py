@@ -16,7 +16,14 @@ from robustness.reports.tables.columns import COLUMNS, Table
 from robustness.reports.tables.fragility import build_fragility
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.survival import build_survival
-from robustness.runs.storage.record import AttackRecord, CheckpointRecord, PairRecord, RunRecord, TestsetRecord
+from robustness.runs.storage.record import (
+    AttackedRecord,
+    AttackRecord,
+    CheckpointRecord,
+    PairRecord,
+    RunRecord,
+    TestsetRecord,
+)
 from robustness.stats import detectable_by_estimate, difference_over_seeds, rarer_share
 
 WORDS = {"s": "skipped", "b": "succeeded", "r": "failed", "e": "errored"}
@@ -301,6 +308,51 @@ def test_examples_that_one_arm_alone_has_are_left_out_of_every_row() -> None:
     assert [row.n_left_out for row in pairs.itertuples()] == [left_out[attack] for attack in pairs["attack"]]
 
 
+def chosen_rows(asked: Mapping[str, str], numbers: Mapping[str, int]) -> pd.DataFrame:
+    """Rows by checkpoint and attack, of a run that attacks chosen rows: a dot where an example has none."""
+    arms = [arm("f", "full"), arm("l"), arm("d", "dora")]
+    record = make_record(arms, [("f", "l", 0), ("f", "d", 0)], attacks={"a": "word", "b": "word"})
+    chosen = tuple(AttackedRecord(checkpoint=name, testset="t", n=n) for name, n in numbers.items())
+    frames = []
+    for place, letters in asked.items():
+        checkpoint, attack = place.split("/")
+        rows = outcomes(checkpoint, "t", attack, letters.replace(".", "r"))
+        frames.append(rows[[letter != "." for letter in letters]])
+    pairs = table(frames, record.model_copy(update={"attacked": 4, "chosen": chosen}))
+    return pairs[pairs["metric"] == "robust_accuracy"].set_index(["pair", "attack"])
+
+
+def test_a_chosen_row_that_an_interrupted_run_lacks_on_one_arm_is_left_out() -> None:
+    """The last example is wrong on the candidate without an attack, so no attack was ever to ask it."""
+    pools = {"f/none": "rrrrrr", "l/none": "rrrrrb"}
+    rows = chosen_rows(pools | {"f/a": "rbrr.r", "l/a": "rb...."}, {"f": 5, "l": 4})
+
+    assert rows.loc[("f-l", "a"), ["n", "n_left_out"]].tolist() == [2, 2]
+
+
+def test_a_row_that_one_attack_lacks_is_left_out_and_that_of_another_pair_is_not() -> None:
+    pools = {f"{name}/none": "rrrrrr" for name in "fld"}
+    attacked = {"f/a": "rbrr..", "l/a": "rbr...", "d/a": ".brr..", "f/b": "rrrb..", "l/b": "r.....", "d/b": ".rrr.."}
+    rows = chosen_rows(pools | attacked, {"f": 4, "l": 3, "d": 3})
+
+    assert rows["n_left_out"].to_dict() == {
+        ("f-l", "a"): 0, ("f-l", "b"): 2, ("f-l", "worst-case"): 2,
+        ("f-d", "a"): 0, ("f-d", "b"): 0, ("f-d", "worst-case"): 0,
+    }  # fmt: skip
+
+
+def test_a_method_whose_worst_case_lost_many_examples_on_one_arm_has_no_verdict_there() -> None:
+    frames, record = seeded(range(3), gap=0.4)
+    attacks = tuple(AttackRecord(name=name, family="word", digest="d") for name in "ab")
+    letters = {each.name: "r" * 200 + "b" * 200 for each in record.checkpoints} | {"l0": "r" * 200 + "e" * 200}
+    frames += [outcomes(name, "t", "b", word) for name, word in letters.items()]
+
+    rows = over_seeds(table(frames, record.model_copy(update={"attacks": attacks}))).set_index("attack")
+
+    assert rows["n_left_out"].to_dict() == {"a": 0, "b": 200, "worst-case": 200}
+    assert rows.loc[["b", "worst-case"], "reason"].tolist() == ["left-out"] * 2
+
+
 def test_a_comparison_that_lost_most_examples_has_no_verdict() -> None:
     record = make_record([FULL, LORA], PAIR, attacks={"a": "word"})
     frames = [outcomes("f", "t", "a", "r" * 500), outcomes("l", "t", "a", "b" * 200 + "e" * 300)]
@@ -567,6 +619,46 @@ def test_two_bases_are_two_methods() -> None:
 
     assert rows["base"].tolist() == ["a/one", "a/two"] and rows["n_seeds"].tolist() == [2, 2]
     assert rows["pair"].tolist() == ["sst2 lora on one, 2 seeds", "sst2 lora on two, 2 seeds"]
+
+
+def test_two_methods_of_one_name_have_the_noise_floor_and_the_base_of_their_own_pairs() -> None:
+    frames, record = seeded([0, 1, 0, 1], digests=["4", "4", "64", "64"])
+    noise, precisions = {"l0": 0.01, "f1": 0.02, "l2": 0.05}, {"l0": "4bit", "l1": "4bit", "l2": "full", "l3": "full"}
+    arms = tuple(
+        each.model_copy(update={"noise_floor": noise.get(each.name), "base_precision": precisions.get(each.name, "")})
+        for each in record.checkpoints
+    )
+    record = record.model_copy(update={"checkpoints": arms})
+    pairs = table(frames, record)
+    places = build_fragility(pd.concat(frames, ignore_index=True), pairs, record)
+
+    floors = {"f0-l0": 0.01, "f1-l1": 0.02, "f2-l2": 0.05, "sst2 lora r=4, 2 seeds": 0.02}
+    floors["sst2 lora r=64, 2 seeds"] = 0.05
+    for rows in (pairs, places):
+        known = rows[rows["noise_floor"].notna()]
+        assert dict(zip(known["pair"], known["noise_floor"], strict=True)) == floors
+        bases = rows.groupby("pair")["base_precision"].agg(set)
+        assert bases["sst2 lora r=4, 2 seeds"] == bases["f1-l1"] == {"4bit"}
+        assert bases["sst2 lora r=64, 2 seeds"] == bases["f3-l3"] == {"full"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ("a/base", "b/base", ("a/base", "b/base")),
+        ("/a/base/", "/b/base/", ("a/base", "b/base")),
+        ("base", "x/a/base", ("base", "a/base")),
+    ],
+)
+def test_two_bases_in_folders_of_one_name_are_two_methods(one: str, other: str, names: tuple[str, str]) -> None:
+    frames, record = seeded(range(4))
+    bases = [one, one, other, other]
+    pairs = tuple(p.model_copy(update={"base": base}) for p, base in zip(record.pairs, bases, strict=True))
+
+    rows = over_seeds(table(frames, record.model_copy(update={"pairs": pairs})))
+
+    assert rows["base"].tolist() == [one, other]
+    assert rows["pair"].tolist() == [f"sst2 lora on {name}, 2 seeds" for name in names]
 
 
 def test_what_else_than_settings_tells_two_methods_apart_is_named() -> None:

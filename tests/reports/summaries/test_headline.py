@@ -19,13 +19,15 @@ EQUAL = {"verdict": "equivalent"}
 def say(planted: Any) -> Any:
     """The headline of planted rows; every test set has .9 and .8 right before the attack."""
 
-    def said(*rows: dict[str, object], known: tuple[float, float] | None = None, clean: bool = True) -> Headline:
+    def said(
+        *rows: dict[str, object], known: tuple[float, float] | None = None, clean: bool = True, chosen: bool = False
+    ) -> Headline:
         made = [planted.row(**row) for row in rows]
         before = {"attack": "none", "metric": "accuracy", "family": "", "verdict": ""}
         values = {"reference_value": 0.9, "candidate_value": 0.8}
         names = dict.fromkeys(row["testset"] for row in made) if clean else ()
         table = planted.table(*(planted.row(testset=name, **before, **values) for name in names), *made)
-        return headline(table, list(find_kept(table, known)), ARMS, 0.02)
+        return headline(table, list(find_kept(table, known, chosen=chosen)), ARMS, 0.02)
 
     return said
 
@@ -97,7 +99,8 @@ def test_arms_that_have_nothing_right_before_an_attack_do_not_collapse(say: Any)
 def test_where_only_rows_that_both_have_right_are_attacked_clean_accuracy_is_1(say: Any) -> None:
     rate = {"metric": "attack_success_rate", "population": "both_correct", "family": "secondary", "verdict": ""}
 
-    assert say(left(0.24, 0.24), rate, known=(0.9, 0.9)).collapse == "Both collapse under swap."
+    assert say(left(0.24, 0.24), rate, known=(0.9, 0.9), chosen=True).collapse == "Both collapse under swap."
+    assert say(left(0.24, 0.24), rate, known=(0.9, 0.9)).collapse == "Neither collapses under swap."
 
 
 def test_the_difference_does_not_repeat_the_collapse(say: Any) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from robustness.reports.comparisons import methods
 from robustness.reports.summaries.arms import Arms, name_arms
+from robustness.reports.summaries.circumstances import describe_circumstances
 from robustness.reports.summaries.reasons import explain
 from robustness.reports.summaries.summary import ONE_SEED, SEEDS_MISSING, Summary, answer_rows, summarise_run
-from robustness.runs.storage.record import RunRecord
+from robustness.runs.storage.record import AttackedRecord, RunRecord
 from robustness.stats import Reason, Verdict
 
 ARMS = name_arms("full", "lora")
@@ -589,10 +591,45 @@ def test_pairs_are_folded_away_below_their_method(planted: Any, run_writer: Any)
     assert [answer.name for answer in answers.folded] == ["pair-0", "pair-1", "pair-2"]
 
 
+def test_a_pair_whose_method_has_no_answer_is_not_folded_away(planted: Any, run_writer: Any) -> None:
+    over = planted.row(pair="sst2 lora, 3 seeds", n_seeds=3)
+
+    answers = summarise_run(planted.table(planted.row(), planted.row(pair="pair-3"), over), run_writer.mixed())
+
+    assert [answer.name for answer in answers.shown] == ["sst2 lora, 3 seeds", "pair-3"]
+    assert answers.shown[1].arms.candidate.name == "DoRA" and answers.shown[1].caveats == (ONE_SEED,)
+    assert [answer.name for answer in answers.folded] == ["pair-0", "pair-1", "pair-2"]
+
+
 def test_without_a_method_no_pair_is_folded_away(planted: Any, run_writer: Any) -> None:
     answers = summarise_run(planted.table(planted.row()), run_writer.record(seeds=6))
 
     assert len(answers.shown) == 6 and answers.folded == ()
+
+
+def test_methods_are_named_as_often_for_nine_pairs_as_for_three(
+    planted: Any, run_writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names depend on all methods of a run: for each pair anew, a hundred pairs took half a minute."""
+    named: list[int] = []
+    real = methods.name_methods
+    monkeypatch.setattr(methods, "name_methods", lambda record: named.append(len(record.pairs)) or real(record))
+
+    for seeds in (3, 9):
+        pairs = planted.table(planted.row(), planted.row(pair=f"sst2 lora, {seeds} seeds", n_seeds=seeds))
+        summarise_run(pairs, run_writer.record(seeds=seeds))
+
+    assert named.count(3) == named.count(9) > 0
+
+
+def test_the_attacked_rows_are_those_of_both_arms_not_those_of_an_arm_of_several_pairs(run_writer: Any) -> None:
+    numbers = {"lora-0": 6, "full-0": 10, "lora-1": 8, "full-1": 10}
+    chosen = tuple(AttackedRecord(checkpoint=name, testset="clean-set", n=n) for name, n in numbers.items())
+    record = run_writer.record(seeds=2).model_copy(update={"attacked": 10, "chosen": chosen})
+
+    of_one, of_both = (" ".join(describe_circumstances(record.pairs[:n], record)) for n in (1, 2))
+
+    assert "are attacked (6 of 40 of clean-set)" in of_one and "are attacked (6 to 8 of 40 of clean-set)" in of_both
 
 
 def test_an_empty_table_has_an_answer(run_writer: Any) -> None:

@@ -50,6 +50,20 @@ def test_of_methods_with_several_seeds_only_the_pooled_rows_stand_in_it(planted:
     assert caption(pairs, record).endswith("Means over 5 training seeds.")
 
 
+def test_a_pair_without_pooled_rows_stands_below_the_methods_that_have_some(planted: Any, run_writer: Any) -> None:
+    singles = [planted.row(pair=f"pair-{seed}", n=100 + seed) for seed in range(4)]
+    pairs = planted.table(*singles, planted.row(pair="sst2 lora, 3 seeds", n_seeds=3, verdict="peft-more-fragile"))
+    record = run_writer.mixed()
+
+    table = paper_table(pairs, record)
+
+    assert table["pair"].tolist() == ["sst2 lora, 3 seeds", "pair-3"] and table["n"].tolist() == [400, 103]
+    assert "PEFT" in table and table["verdict"].tolist() == ["PEFT more fragile", "inconclusive"]
+    assert caption(pairs, record).endswith(
+        "Means over 3 training seeds; rows without seeds in their name are of one pair."
+    )
+
+
 def test_several_pairs_and_metrics_are_named_and_a_single_one_is_not(planted: Any, run_writer: Any) -> None:
     rows = planted.row(), planted.row(pair="pair-1", attack="none", metric="f1", family=None)
 

@@ -89,14 +89,15 @@ def make_forest(places: Sequence[tuple[Place, str]], arms: Arms, margin: float) 
     scale = Scale(_reach([place for place, _ in places], margin))
     rows = tuple(_row(place, note, arms, margin, scale) for place, note in places)
     unseen = [place.detectable for place, _ in places if not math.isnan(place.detectable)]
-    seeds = max(place.n_seeds for place, _ in places)
+    seeds = {place.n_seeds for place, _ in places}
+    over = f" over {max(seeds)} seeds" if max(seeds) > 1 else ""
     return Forest(
         rows,
         _axis(scale),
         f"{arms.reference.short} worse off",
         f"{arms.candidate.short} worse off",
         f"{visible(arms.reference.short)} \u2212 {visible(arms.candidate.short)}, percentage points of accuracy, "
-        f"95 % interval{f' over {seeds} seeds' if seeds > 1 else ''}",
+        f"95 % interval{over if len(seeds) == 1 else ', over seeds where a name has them'}",
         f"counts as equal (\u00b1{_bare(margin)})",
         f"too small for this run to find ({_range(unseen)})" if unseen else "",
     )

@@ -56,12 +56,13 @@ class TestsetPlaces:
     metric: str = "accuracy"
 
 
-def find_places(rows: pd.DataFrame, kept: Sequence[Kept]) -> list[TestsetPlaces]:
+def find_places(rows: pd.DataFrame, kept: Sequence[Kept], *, chosen: bool) -> list[TestsetPlaces]:
     """Returns what is drawn of one pair or method: a test set each, and adversarial test sets together.
 
     Args:
         rows: Its rows of pairs.csv.
         kept: What the strongest attack on each test set leaves.
+        chosen: Whether the run attacked only rows that both arms of a pair have right.
     """
     known = {each.testset: each for each in kept}
     found: list[TestsetPlaces] = []
@@ -74,7 +75,7 @@ def find_places(rows: pd.DataFrame, kept: Sequence[Kept]) -> list[TestsetPlaces]
         if len(attacked):
             best = known.get(str(testset))
             before = None if best is None or best.attack == NO_ATTACK else best.clean
-            found.append(_attacked(str(testset), here, attacked, before))
+            found.append(_attacked(str(testset), attacked, before or find_clean(here, chosen=chosen)))
     if static:
         clean = next((each.clean for each in kept if each.attack == NO_ATTACK), None)
         metric = "f1" if (_planned(rows[rows["attack"] == NO_ATTACK])["metric"] == "f1").all() else "accuracy"
@@ -89,12 +90,11 @@ def clean_place(rows: pd.DataFrame, testset: str) -> Place | None:
     return next((_place(row, "no attack") for row in here.itertuples()), None)
 
 
-def _attacked(testset: str, here: pd.DataFrame, attacked: pd.DataFrame, before: Both | None) -> TestsetPlaces:
+def _attacked(testset: str, attacked: pd.DataFrame, clean: Both | None) -> TestsetPlaces:
     names = {WORST_CASE: STRONGEST}
     places = [_place(row, names.get(str(row.attack), str(row.attack))) for row in attacked.itertuples()]
     single, worst = [p for p in places if p.name != STRONGEST], [p for p in places if p.name == STRONGEST]
     ordered = _sort(single)
-    clean = before or find_clean(here, str(attacked["attack"].iloc[-1]))
     hidden = max(0, len(ordered) - MAX_ATTACKS)
     return TestsetPlaces(testset, clean, (*ordered[hidden:], *worst), len(ordered))
 

@@ -110,7 +110,8 @@ def build_first_screen(
     shown = answers.shown
     arms = shown[0].arms if len(shown) == 1 else arms_of_run(record.pairs, record)
     rows = {answer.name: pairs[pairs["pair"] == answer.name] for answer in shown}
-    places = {answer.name: find_places(rows[answer.name], answer.kept) for answer in shown}
+    chosen = record.attacked is not None
+    places = {answer.name: find_places(rows[answer.name], answer.kept, chosen=chosen) for answer in shown}
     forest, forest_caption = _forest(shown, rows, places, arms, record)
     answer = next((each for each in shown if each.kept), shown[0])
     headline = shown[0].headline if len(shown) == 1 else join_headlines(shown, arms)
@@ -150,10 +151,11 @@ def _meta(record: RunRecord, shown: Sequence[Summary]) -> Iterator[str]:
     yield f"{capital(join_words(names))} against {arms.reference.name}"
     sets = [f"{testset.name} (n = {testset.n_used:,})" for testset in record.testsets]
     yield join_words(sets) if len(sets) <= 3 else f"{len(sets)} test sets"
-    bases = list(dict.fromkeys("/".join(Path(pair.base).parts[-2:]) for pair in record.pairs))
-    yield bases[0] if len(bases) == 1 else f"{len(bases)} base models"
-    seeds = max((len({pair.seed for pair in each.pairs}) for each in shown), default=1)
-    yield f"{seeds} training seed{'' if seeds == 1 else 's'}"
+    bases = list(dict.fromkeys(pair.base for pair in record.pairs))
+    yield "/".join(Path(bases[0]).parts[-2:]) if len(bases) == 1 else f"{len(bases)} base models"
+    seeds = sorted({len({pair.seed for pair in each.pairs}) for each in shown}) or [1]
+    fewest = f"{seeds[0]} to " if len(seeds) > 1 else ""
+    yield f"{fewest}{seeds[-1]} training seed{'' if seeds[-1] == 1 else 's'}"
     yield record.started[:10]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustness.reports.comparisons.methods import pairs_of_method
+from robustness.reports.comparisons.methods import pairs_of_methods
 from robustness.reports.page.cells import PageTable
 from robustness.reports.page.pagetables import fragility_table, pairs_table
 from robustness.reports.page.strips import Mark, Scale, Strip, Strips
@@ -36,7 +36,7 @@ class SubgroupSection:
     margin: str
     strips: tuple[Strips, ...]
     folded: tuple[Strips, ...]
-    """Of single pairs, where there are methods over several seeds."""
+    """Of the pairs whose methods have figures."""
     fragility: PageTable
     pairs: PageTable
 
@@ -47,9 +47,9 @@ def describe_subgroups(
     """Returns the section; figures are of the pairs `shown`, and of methods over their seeds."""
     fragility, arms = tables[Table.FRAGILITY], arms_of_run(record.pairs, record)
     named = {pair.name: arms_of_pair(pair, record) for pair in record.pairs}
-    for name in tables[Table.PAIRS]["pair"].unique():
-        if pairs := pairs_of_method(name, record):
-            named.setdefault(name, arms_of_run(pairs, record))
+    behind = pairs_of_methods(tables[Table.PAIRS]["pair"].unique(), record)
+    for name, pairs in behind.items():
+        named.setdefault(name, arms_of_run(pairs, record))
     rates = fragility[fragility["low"].notna()]
     margin = record.statistics.margin
     methods = [name for name in named if name not in {pair.name for pair in record.pairs}]
@@ -58,7 +58,8 @@ def describe_subgroups(
         for name in (*methods, *(pair.name for pair in shown))
         if len(rows := rates[rates["pair"] == name])
     }
-    first = [name for name in drawn if name in methods] or list(drawn)
+    spoken_for = {pair.name for name in methods if name in drawn for pair in behind[name]}
+    first = [name for name in drawn if name not in spoken_for]
     return SubgroupSection(
         arms=arms,
         margin=f"{100 * margin:g}",

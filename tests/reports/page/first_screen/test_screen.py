@@ -32,8 +32,15 @@ def tables_of(pairs: pd.DataFrame, **others: pd.DataFrame) -> dict[Table, pd.Dat
 def look(planted: Any, run_writer: Any) -> Any:
     """The first screen of planted rows of pairs.csv, and the page that shows it."""
 
-    def looked(*rows: dict[str, object], seeds: int = 1, **others: pd.DataFrame) -> FirstScreen:
-        record = run_writer.record(seeds=seeds).model_copy(update={"limit": 40})
+    def looked(
+        *rows: dict[str, object],
+        seeds: int = 1,
+        mixed: bool = False,
+        attacked: int | None = None,
+        **others: pd.DataFrame,
+    ) -> FirstScreen:
+        whole = run_writer.mixed() if mixed else run_writer.record(seeds=seeds)
+        record = whole.model_copy(update={"limit": 40, "attacked": attacked})
         record = record.model_copy(
             update={"testsets": tuple(t.model_copy(update={"name": "set", "n": 900}) for t in record.testsets[:1])}
         )
@@ -61,13 +68,27 @@ def test_a_pair_has_its_clean_accuracy_what_is_kept_and_the_smallest_gap(look: A
 
 def test_where_only_what_both_have_right_is_attacked_clean_accuracy_is_of_the_whole_test_set(look: Any) -> None:
     rate = {"metric": "attack_success_rate", "population": "both_correct", "family": "secondary", "n": 30}
-    screen = look(CLEAN | {"reference_value": 0.22, "candidate_value": 0.16}, BROKEN | {"n": 30}, rate)
+    screen = look(CLEAN | {"reference_value": 0.22, "candidate_value": 0.16}, BROKEN | {"n": 30}, rate, attacked=30)
 
     assert screen.headline.collapse == "Both collapse under swap."
     assert screen.lead.clean == "Clean accuracy 22 % for full, 16 % for LoRA."
     assert screen.lead.before == "Of 30 examples that both had right, after the strongest attack"
     assert "no attack: full 100.0 %" in screen.charts[0].svg
     assert screen.charts[0].caption == "Of the examples that both arms have right without an attack."
+
+
+def test_a_method_whose_seeds_have_every_example_right_in_turn_was_attacked_on_all_of_them(look: Any) -> None:
+    """Over seeds the success rate is of the examples that any pair has right: here of all of them."""
+    over = {"pair": "sst2 lora, 3 seeds", "n_seeds": 3}
+    rate = {"metric": "attack_success_rate", "population": "both_correct", "family": "secondary"}
+    clean = CLEAN | {"reference_value": 0.6, "candidate_value": 0.5}
+    swapped = BROKEN | {"reference_value": 0.2, "candidate_value": 0.2}
+    screen = look(*(row | over for row in (clean, swapped, rate)), seeds=3)
+
+    assert screen.headline.collapse == "Neither collapses under swap."
+    assert screen.lead.clean == "Clean accuracy 60 % for full, 50 % for LoRA."
+    assert screen.lead.before == "After the strongest attack"
+    assert "no attack: full 60.0 %" in screen.charts[0].svg and screen.charts[0].caption == ""
 
 
 def test_two_seeds_are_not_told_that_examples_are_too_few(look: Any) -> None:
@@ -128,6 +149,18 @@ def test_several_pairs_are_counted_in_the_headline(look: Any) -> None:
     assert found.headline.difference == (
         "LoRA is more fragile in 1 and both count as equal in 1 of 3; of 1 this run cannot say."
     )
+
+
+def test_a_pair_without_pooled_rows_has_its_line_beside_the_methods_that_have_some(look: Any) -> None:
+    over = {"pair": "sst2 lora, 3 seeds", "n_seeds": 3}
+    singles = [row | {"pair": f"pair-{seed}"} for seed in range(4) for row in (CLEAN, BROKEN)]
+    screen = look(*singles, CLEAN | over, BROKEN | over, mixed=True)
+
+    assert [line.name for line in screen.lines] == ["sst2 lora, 3 seeds", "pair-3"]
+    assert screen.headline.collapse == "Both arms collapse in both methods and pairs."
+    assert "1 to 3 training seeds" in screen.meta
+    assert [row.name for row in screen.forest.rows] == ["sst2 lora, 3 seeds", "pair-3"]
+    assert screen.forest.unit.endswith("95 % interval, over seeds where a name has them")
 
 
 def test_adversarial_test_sets_alone_share_a_chart_with_clean_accuracy_before_the_run(look: Any) -> None:

@@ -103,3 +103,19 @@ def test_methods_over_their_seeds_come_before_their_pairs_which_are_folded(run_w
 
     assert [figure.name for figure in section.strips] == ["sst2 lora, 2 seeds"]
     assert [figure.name for figure in section.folded] == ["pair-0", "pair-1"]
+
+
+def test_a_pair_whose_method_has_no_figure_is_not_folded(run_writer: Any) -> None:
+    record = run_writer.mixed()
+    names = [*(f"pair-{seed}" for seed in range(4)), "sst2 lora, 3 seeds"]
+    fragility = pd.concat([rows(2).assign(pair=name) for name in names], ignore_index=True)
+    pairs = pd.DataFrame({"pair": names, "n_seeds": [1, 1, 1, 1, 3], "noise_floor": 0.0})
+    tables = {
+        Table.FRAGILITY: arrange(Table.FRAGILITY, fragility),
+        Table.PAIRS: arrange(Table.PAIRS, pairs),
+    }
+
+    section = describe_subgroups(tables, record.pairs, record)
+
+    assert [figure.name for figure in section.strips] == ["sst2 lora, 3 seeds", "pair-3"]
+    assert [figure.name for figure in section.folded] == ["pair-0", "pair-1", "pair-2"]
