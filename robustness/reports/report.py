@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,11 @@ from robustness.reports.tables.survival import build_survival
 from robustness.reports.tables.testsets import build_testsets
 from robustness.reports.tables.transfer import build_transfer
 from robustness.reports.visible import visible
+from robustness.runs.storage.disk import STORE
+from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.measurements import read_measurements
-from robustness.runs.storage.record import RunRecord, StatisticsRecord, read_record, write_record
+from robustness.runs.storage.record import FILE_NAME as RECORD
+from robustness.runs.storage.record import RunRecord, StatisticsRecord, hold_record, read_record, write_record
 from robustness.runs.storage.store import read_outcomes, read_replays
 
 FEW_PAIRS = 3
@@ -186,18 +190,42 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
 
     Args:
         folder: A run folder.
+    A run that ends meanwhile writes its own report. Then the tables are built again, so that no older ones replace
+    its files.
+
         statistics: Replaces how the arms are compared; None keeps what run.json says.
 
     Raises:
         RunError: the folder is not a run, or its store cannot be read.
     """
-    built = build_report(folder, statistics)
+    for is_last in (False, False, True):  # of a run in another thread of this process the lock tells nothing
+        state = _read_state(folder)
+        built = build_report(folder, statistics)
+        with hold_record(folder):
+            if is_last or _read_state(folder) == state or find_holder(folder) is not None:
+                _write(folder, built)
+                break
+    return built.report
+
+
+def _read_state(folder: Path) -> list[tuple[str, int, int]]:
+    """Sizes and times of the record and the store."""
+    state = []
+    for name in (RECORD, STORE, f"{STORE}-wal"):
+        with suppress(FileNotFoundError):  # there is no run, or no process that writes
+            found = (folder / name).stat()
+            state.append((name, found.st_size, found.st_mtime_ns))
+    return state
+
+
+def _write(folder: Path, built: BuiltReport) -> None:
+    """A run that continues may have changed its own entries of run.json meanwhile."""
     made = built.report
     for table, frame in made.tables.items():
         write_table(frame, table, folder / f"{table}.csv")
-    write_record(folder, made.record)
+    found = {"statistics": made.record.statistics, "violations": made.record.violations}
+    write_record(folder, read_record(folder).model_copy(update=found))
     write_page(folder, made.record, made.tables, built.replays, made.disagreements)
-    return made
 
 
 def build_report(folder: Path, statistics: StatisticsRecord | None = None) -> BuiltReport:

@@ -20,7 +20,7 @@ from robustness.runs.preparation import Prepared
 from robustness.runs.sanity_checks import run_sanity_checks
 from robustness.runs.storage.disk import explain_failed_writes
 from robustness.runs.storage.measurements import MeasurementStore
-from robustness.runs.storage.record import read_record, write_record
+from robustness.runs.storage.record import read_record, update_record
 from robustness.runs.storage.store import Store
 from robustness.runs.victim_loader import VictimLoader
 from robustness.runs.workload import Workload
@@ -107,8 +107,4 @@ def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str]) 
     labelled = [testset.name for testset in record.testsets if testset.labels]
     suspicions = tuple(run_sanity_checks(store, plan.attacks, labelled))
     kept = [warning for warning in record.warnings if warning not in record.suspicions]
-    new = record.model_copy(
-        update={"warnings": tuple(dict.fromkeys([*kept, *doubts, *suspicions])), "suspicions": suspicions}
-    )
-    if new != record:
-        write_record(out, new)
+    update_record(out, warnings=tuple(dict.fromkeys([*kept, *doubts, *suspicions])), suspicions=suspicions)

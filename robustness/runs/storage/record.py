@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
 from robustness.runs.storage.releases import explain_other_release, find_other_release
+from robustness.sharing import hold_folder
 from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import Task
 from robustness.versions import compared_versions, library_versions
@@ -293,6 +295,22 @@ def write_record(out: Path, record: RunRecord) -> None:
 
 def read_record(out: Path) -> RunRecord:
     """Reads run.json; raises RunError if it is missing or invalid."""
+@contextmanager
+def hold_record(out: Path) -> Iterator[None]:
+    """Waits until no other process changes run.json or writes tables, then keeps the others waiting."""
+    with hold_folder(out):
+        yield
+
+
+def update_record(out: Path, **changes: object) -> None:
+    """Changes entries of run.json and keeps what other processes wrote of the rest."""
+    with hold_record(out):
+        record = read_record(out)
+        new = record.model_copy(update=changes)
+        if new != record:
+            write_record(out, new)
+
+
     path = out / FILE_NAME
     if not path.is_file():
         raise RunError(f"{out}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
