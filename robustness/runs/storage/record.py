@@ -165,11 +165,13 @@ class AttackRecord(Definition):
 
 
 class AttackedRecord(Definition):
-    """Number of attacked rows of a test set on a checkpoint, if both arms' answers choose them."""
+    """The attacked rows of a test set on a checkpoint, if both arms' answers choose them."""
 
     checkpoint: str
     testset: str
     n: int
+    rows: tuple[str, ...] = ()
+    """Ids of the examples; a resumed run keeps them."""
 
 
 class ProbeRecord(Definition):
@@ -201,7 +203,7 @@ class RunRecord(Definition):
     attacked: int | None = None
     """Maximum of attacked rows of each test set, all right on both arms of a pair; None: all rows."""
     chosen: tuple[AttackedRecord, ...] = ()
-    """The chosen numbers, once known."""
+    """The chosen rows, once known."""
     device: str
     dtype: str
     fingerprint: dict[str, str]
