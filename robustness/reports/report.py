@@ -24,7 +24,7 @@ from robustness.reports.tables.csvfiles import write_table
 from robustness.reports.tables.curves import build_curves, build_path_curves
 from robustness.reports.tables.examples import build_examples
 from robustness.reports.tables.fragility import build_fragility
-from robustness.reports.tables.missing import count_missing_probes
+from robustness.reports.tables.missing import count_missing_probes, count_missing_replays
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.paper import paper_table
 from robustness.reports.tables.probes.brackets import build_brackets, find_violations
@@ -70,6 +70,8 @@ class Report:
     """Every table by its file's name without ending, such as `tables["examples"]`."""
     disagreements: tuple[str, ...] = ()
     """Where gradients point another way than adversarial distances, a sentence each."""
+    missing_replays: int = 0
+    """Texts that broke one arm of a pair and are not scored on the other arm yet."""
 
     def __repr__(self) -> str:
         return "\n".join(visible(line) for line in (self._heading, *self._first_answers))
@@ -188,11 +190,11 @@ class BuiltReport:
 def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Report:
     """Builds every table from the stored rows and writes it beside them, then the page; says in run.json how.
 
-    Args:
-        folder: A run folder.
     A run that ends meanwhile writes its own report. Then the tables are built again, so that no older ones replace
     its files.
 
+    Args:
+        folder: A run folder.
         statistics: Replaces how the arms are compared; None keeps what run.json says.
 
     Raises:
@@ -255,7 +257,8 @@ def build_report(folder: Path, statistics: StatisticsRecord | None = None) -> Bu
     record = _with_families(record, pairs, fragility, compared)
     record = record.model_copy(update={"violations": find_violations(brackets, record)})
     disagreements = tuple(find_disagreements(compared, record))
-    return BuiltReport(Report(folder, record, tables, disagreements), replays)
+    missing = count_missing_replays(replays, examples, record)
+    return BuiltReport(Report(folder, record, tables, disagreements, missing), replays)
 
 
 def _with_families(

@@ -19,7 +19,7 @@ Place = tuple[str, str]
 """Checkpoint and test set."""
 
 
-def stages(prepared: Prepared, store: Store, out: Path, doubts: list[str]) -> Iterator[list[Work]]:
+def stages(prepared: Prepared, store: Store, out: Path, gaps: list[str]) -> Iterator[list[Work]]:
     """Yields all cells with their rows, in two parts if only rows that both arms have right are attacked.
 
     Store the first part before asking for the second.
@@ -28,7 +28,7 @@ def stages(prepared: Prepared, store: Store, out: Path, doubts: list[str]) -> It
         prepared: with the plan.
         store: of the run.
         out: the run folder.
-        doubts: gets a warning for each pair with fewer rows than requested.
+        gaps: gets a warning for each pair with fewer rows than requested.
     """
     plan = prepared.plan
     everything = [Work(cell, prepared.examples[cell.testset]) for cell in plan.cells]
@@ -40,7 +40,7 @@ def stages(prepared: Prepared, store: Store, out: Path, doubts: list[str]) -> It
     chosen = find_attacked(plan, prepared, store, plan.attacked, before)
     update_record(out, chosen=record_attacked(chosen))
     whole = {name for name, used in prepared.rows.items() if len(used.examples) == len(used.testset.examples)}
-    doubts += describe_shortage(chosen, plan, plan.attacked, whole)
+    gaps += describe_shortage(chosen, plan, plan.attacked, whole)
     yield [
         Work(cell, tuple(row for row in rows if row.id in chosen[cell.checkpoint, cell.testset]))
         for cell, rows in ((work.cell, work.examples) for work in everything)

@@ -219,7 +219,7 @@ class RunRecord(Definition):
     warnings: tuple[str, ...]
     """All reasons to doubt the numbers."""
     suspicions: tuple[str, ...] = ()
-    """Warnings that follow from the stored outcomes; computed again whenever the run continues."""
+    """Warnings that follow from the stored outcomes or from what is missing; found again when the run continues."""
     violations: tuple[str, ...] = ()
     """Lower bounds that exceed an upper bound of the same number, which are faults. Written with the tables."""
     started: str
@@ -295,8 +295,6 @@ def write_record(out: Path, record: RunRecord) -> None:
     replace_durably(out / FILE_NAME, record.model_dump_json(indent=2) + "\n")
 
 
-def read_record(out: Path) -> RunRecord:
-    """Reads run.json; raises RunError if it is missing or invalid."""
 @contextmanager
 def hold_record(out: Path) -> Iterator[None]:
     """Waits until no other process changes run.json or writes tables, then keeps the others waiting."""
@@ -313,6 +311,8 @@ def update_record(out: Path, **changes: object) -> None:
             write_record(out, new)
 
 
+def read_record(out: Path) -> RunRecord:
+    """Reads run.json; raises RunError if it is missing or invalid."""
     path = out / FILE_NAME
     if not path.is_file():
         raise RunError(f"{out}: no {FILE_NAME}; expected a folder that `robustness run` wrote")
