@@ -231,8 +231,8 @@ def report(
 def compare(first: str | Path, second: str | Path) -> RunComparison:
     """Compares two run folders cell by cell, with paired statistics on the examples both have.
 
-    Raises:
-        RunError: a folder is not a run, or the two share no cell.
+    Examples of one id whose text or gold differs are left out, and counted in `other_examples`.
+    Raises RunError where a folder is not a run, or the two share no cell or no example.
     """
     return read_comparison(Path(expand(first)), Path(expand(second)))
 

@@ -7,12 +7,12 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
-"""Codes of errors of file systems without locks."""
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
+"""Codes of errors of file systems without locks; NFS locks no folder, because none is open for writing."""
 TOKEN_BYTES = 4
 
 
@@ -33,13 +33,57 @@ def hold(path: Path) -> Iterator[None]:
 
     The operating system releases the lock of a killed process. On a file system without locks nothing waits.
     """
-    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    with _held(os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)):
+        yield
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Waits until no other process holds a folder, then holds it; otherwise as `hold`, without a file."""
+    with _held(os.open(folder, os.O_RDONLY)):
+        yield
+
+
+@contextmanager
+def join(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Uses a folder, which it creates, together with other processes; yields what tells whether no other uses it.
+
+    Once told so, it holds the folder alone, and may remove it. On a file system without locks no other is seen.
+    """
+    descriptor = _enter(folder)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
+        yield lambda: _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
+
+
+def _enter(folder: Path) -> int:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # removed since by the last of its users
+            descriptor = os.open(folder, os.O_RDONLY)
+            _lock(descriptor, fcntl.LOCK_SH)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                    return descriptor
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
+@contextmanager
+def _held(descriptor: int) -> Iterator[None]:
+    try:
+        _lock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

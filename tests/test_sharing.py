@@ -3,13 +3,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from robustness.sharing import find_drafts, hold, name_draft
+from robustness.sharing import find_drafts, hold, hold_folder, name_draft
 
 
 def test_no_two_drafts_of_a_path_have_one_name_and_all_of_them_are_found(tmp_path: Path) -> None:
@@ -23,12 +25,15 @@ def test_no_two_drafts_of_a_path_have_one_name_and_all_of_them_are_found(tmp_pat
     assert find_drafts(tmp_path / "absent" / "path") == []
 
 
-def test_who_holds_a_path_keeps_the_others_waiting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held_by", [lambda folder: hold(folder / "file"), hold_folder], ids=["path", "folder"])
+def test_who_holds_a_path_keeps_the_others_waiting(
+    tmp_path: Path, held_by: Callable[[Path], AbstractContextManager[None]]
+) -> None:
     """A lock is that of an open file, so threads wait for one another as processes do."""
     held, order = Event(), []
 
     def first() -> None:
-        with hold(tmp_path / "file"):
+        with held_by(tmp_path):
             held.set()
             time.sleep(0.2)
             order.append("first")
@@ -36,7 +41,7 @@ def test_who_holds_a_path_keeps_the_others_waiting(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         done = pool.submit(first)
         held.wait(10)
-        with hold(tmp_path / "file"):
+        with held_by(tmp_path):
             order.append("second")
         done.result()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from robustness.reports.tables.csvfiles import write_table
 from robustness.reports.tables.curves import build_curves, build_path_curves
 from robustness.reports.tables.examples import build_examples
 from robustness.reports.tables.fragility import build_fragility
-from robustness.reports.tables.missing import count_missing_probes
+from robustness.reports.tables.missing import count_missing_probes, count_missing_replays
 from robustness.reports.tables.pairs import build_pairs
 from robustness.reports.tables.paper import paper_table
 from robustness.reports.tables.probes.brackets import build_brackets, find_violations
@@ -39,8 +40,11 @@ from robustness.reports.tables.survival import build_survival
 from robustness.reports.tables.testsets import build_testsets
 from robustness.reports.tables.transfer import build_transfer
 from robustness.reports.visible import visible
+from robustness.runs.storage.disk import STORE
+from robustness.runs.storage.lock import find_holder
 from robustness.runs.storage.measurements import read_measurements
-from robustness.runs.storage.record import RunRecord, StatisticsRecord, read_record, write_record
+from robustness.runs.storage.record import FILE_NAME as RECORD
+from robustness.runs.storage.record import RunRecord, StatisticsRecord, hold_record, read_record, write_record
 from robustness.runs.storage.store import read_outcomes, read_replays
 
 FEW_PAIRS = 3
@@ -71,6 +75,8 @@ class Report:
     """Every table by its file's name without ending, such as `tables["examples"]`."""
     disagreements: tuple[str, ...] = ()
     """Where gradients point another way than adversarial distances, a sentence each."""
+    missing_replays: int = 0
+    """Texts that broke one arm of a pair and are not scored on the other arm yet."""
 
     def __repr__(self) -> str:
         return "\n".join(visible(line) for line in (self._heading, *self._first_answers))
@@ -189,6 +195,9 @@ class BuiltReport:
 def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Report:
     """Builds every table from the stored rows and writes it beside them, then the page; says in run.json how.
 
+    A run that ends meanwhile writes its own report. Then the tables are built again, so that no older ones replace
+    its files.
+
     Args:
         folder: A run folder.
         statistics: Replaces how the arms are compared; None keeps what run.json says.
@@ -196,13 +205,34 @@ def write_report(folder: Path, statistics: StatisticsRecord | None = None) -> Re
     Raises:
         RunError: the folder is not a run, or its store cannot be read.
     """
-    built = build_report(folder, statistics)
+    for is_last in (False, False, True):  # of a run in another thread of this process the lock tells nothing
+        state = _read_state(folder)
+        built = build_report(folder, statistics)
+        with hold_record(folder):
+            if is_last or _read_state(folder) == state or find_holder(folder) is not None:
+                _write(folder, built)
+                break
+    return built.report
+
+
+def _read_state(folder: Path) -> list[tuple[str, int, int]]:
+    """Sizes and times of the record and the store."""
+    state = []
+    for name in (RECORD, STORE, f"{STORE}-wal"):
+        with suppress(FileNotFoundError):  # there is no run, or no process that writes
+            found = (folder / name).stat()
+            state.append((name, found.st_size, found.st_mtime_ns))
+    return state
+
+
+def _write(folder: Path, built: BuiltReport) -> None:
+    """A run that continues may have changed its own entries of run.json meanwhile."""
     made = built.report
     for table, frame in made.tables.items():
         write_table(frame, table, folder / f"{table}.csv")
-    write_record(folder, made.record)
+    found = {"statistics": made.record.statistics, "violations": made.record.violations}
+    write_record(folder, read_record(folder).model_copy(update=found))
     write_page(folder, made.record, made.tables, built.replays, made.disagreements)
-    return made
 
 
 def build_report(folder: Path, statistics: StatisticsRecord | None = None) -> BuiltReport:
@@ -232,7 +262,8 @@ def build_report(folder: Path, statistics: StatisticsRecord | None = None) -> Bu
     record = _with_families(record, pairs, fragility, compared)
     record = record.model_copy(update={"violations": find_violations(brackets, record)})
     disagreements = tuple(find_disagreements(compared, record))
-    return BuiltReport(Report(folder, record, tables, disagreements), replays)
+    missing = count_missing_replays(replays, examples, record)
+    return BuiltReport(Report(folder, record, tables, disagreements, missing), replays)
 
 
 def _with_families(

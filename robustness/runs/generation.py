@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 from robustness.definitions.catalog import TESTSETS
 from robustness.definitions.testsets import GeneratedSet
-from robustness.errors import RunError, UsageError
+from robustness.errors import RunError, UsageError, first_line
 from robustness.paths import refuse_unwritable
 from robustness.progress import Progress, ProgressCallback
 from robustness.recipes.distractors.generated_words import search_distractors
 from robustness.runs.planning.plan import digest_of
 from robustness.runs.planning.rows import draw_groups
+from robustness.runs.storage.disk import explain_failed_writes
 from robustness.runs.workload import SEARCHING
 from robustness.testsets.example import Example
 from robustness.testsets.generation import insert_distractor
@@ -23,6 +25,7 @@ from robustness.testsets.squad import write_squad
 from robustness.testsets.text.partners import PARTNERS, write_partners
 from robustness.victims.files.bases import digest_weights
 from robustness.victims.files.checkpoint import read_lone_checkpoint
+from robustness.victims.heads.head import Head
 from robustness.victims.heads.spans.answering import AnsweringVictim
 from robustness.victims.loading import load_checkpoint, place, to_victim
 
@@ -36,7 +39,7 @@ class DistractorLog:
         fingerprint: of checkpoint, definition and data.
 
     Raises:
-        RunError: the log was begun with another fingerprint.
+        RunError: the log was begun with another fingerprint, or is damaged.
     """
 
     def __init__(self, file: Path, fingerprint: str) -> None:
@@ -92,7 +95,7 @@ def generate(
     Raises:
         UsageError: the set is not generated, a checkpoint is missing or superfluous, the limit is below 1, the device
             is unknown, or `out` is not writable.
-        RunError: `out` exists, or was begun with other settings.
+        RunError: `out` exists, or was begun with other settings; its log is damaged, or the disk is full.
         DataError: the questions cannot be read.
         CheckpointError: the checkpoint cannot be loaded.
     """
@@ -113,41 +116,59 @@ def generate(
     definition = entry.definition.model_copy(update={"test": without_file})
     loaded = load_testset(type(entry)(entry.name, entry.path, definition), data)
     examples: Sequence[Example] = draw_groups(loaded, limit, seed=0)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if against is not None:
-        checkpoint = read_lone_checkpoint(against)
-        victim = to_victim(load_checkpoint(checkpoint, loaded.task), placement)
-        assert isinstance(victim, AnsweringVictim), "generated sets consist of questions"
-        weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
-        log = DistractorLog(out, digest_of([entry.digest, loaded.digest, weights]))
-        missing = log.missing(examples)
-        report, total = on_progress or (lambda _: None), len(log.found) + len(missing)
-        report(Progress(f"{testset} | {SEARCHING}", len(log.found), total))
-        for found in search_distractors(victim, missing, made):
-            log.add(found.example.id, found.sentence, found.queries)
-            report(Progress(f"{testset} | {SEARCHING}", len(log.found), total))
-        examples = log.insert(examples, made)
-    if made.generator in PARTNERS:
-        write_partners(out, examples, loaded.task.fields)
-    else:
-        write_squad(out, examples, title=testset)
-    if against is not None:
-        log.remove()
+    with explain_failed_writes(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        log = None
+        if against is not None:
+            checkpoint = read_lone_checkpoint(against)
+            weights = [digest_weights(checkpoint.folder), digest_weights(checkpoint.base)]
+            log = DistractorLog(out, digest_of([entry.digest, loaded.digest, weights]))
+            victim = to_victim(load_checkpoint(checkpoint, loaded.task), placement)
+            _search(victim, examples, made, log, testset, on_progress or (lambda _: None))
+            examples = log.insert(examples, made)
+        if made.generator in PARTNERS:
+            write_partners(out, examples, loaded.task.fields)
+        else:
+            write_squad(out, examples, title=testset)
+        if log is not None:
+            log.remove()
     return len(examples)
+
+
+def _search(
+    victim: Head,
+    examples: Sequence[Example],
+    made: GeneratedSet,
+    log: DistractorLog,
+    testset: str,
+    report: ProgressCallback,
+) -> None:
+    """Searches the missing distractors and writes each into the log."""
+    assert isinstance(victim, AnsweringVictim), "generated sets consist of questions"
+    missing = log.missing(examples)
+    total = len(log.found) + len(missing)
+    report(Progress(f"{testset} | {SEARCHING}", len(log.found), total))
+    for found in search_distractors(victim, missing, made):
+        log.add(found.example.id, found.sentence, found.queries)
+        report(Progress(f"{testset} | {SEARCHING}", len(log.found), total))
 
 
 def _read_log(log: Path, fingerprint: str) -> dict[str, str]:
     if not log.is_file():
         return {}
-    lines = log.read_text(encoding="utf-8").split("\n")
-    if lines[-1]:  # no line end: the writer was interrupted
-        lines.pop()
-        log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    records = [json.loads(line) for line in lines if line]
-    if not records:
-        return {}
-    if records[0].get("fingerprint") != fingerprint:
+    content = log.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):  # the writer was interrupted
+        os.truncate(log, end)  # writes nothing: the disk may still be full
+    try:
+        header, *records = [json.loads(line) for line in content[:end].splitlines()] or [{"fingerprint": fingerprint}]
+        begun, found = header["fingerprint"], {record["id"]: record["distractor"] for record in records}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{log}: not as a search wrote it: {first_line(error)}; put a copy back, or remove it to search again"
+        ) from None
+    if begun != fingerprint:
         raise RunError(
             f"{log}: was begun with another checkpoint, definition or data; remove it, or use another --out"
         )
-    return {record["id"]: record["distractor"] for record in records[1:]}
+    return found

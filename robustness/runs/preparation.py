@@ -17,7 +17,7 @@ from robustness.runs.cells import NO_ATTACK
 from robustness.runs.planning.admission import Refusals, narrow
 from robustness.runs.planning.foresight import plan_set
 from robustness.runs.planning.plan import Plan, command_words, digest_of
-from robustness.runs.planning.rows import UsedRows, read_draft, without_selecting
+from robustness.runs.planning.rows import UsedRows, digest_examples, read_draft, without_selecting
 from robustness.runs.storage.record import (
     AttackRecord,
     CheckpointRecord,
@@ -93,6 +93,7 @@ def prepare(plan: Plan) -> Prepared:
     seeds = {name: _seed_of(checkpoint, plan) for name, checkpoint in checkpoints.items()}
     weights = cache(digest_weights)  # many adapters share one base
     data = {f"data: {name}": used.testset.digest for name, used in rows.items()}
+    data |= {f"rows: {name}": digest_examples(used.testset.examples) for name, used in rows.items()}
     # The training record of an epoch's checkpoint lies outside the folder digested below.
     kept = {name: [e.id for e in used.testset.examples] for name, used in rows.items() if used.n_selecting}
     data |= {f"selecting rows: {name}": digest_of(ids) for name, ids in kept.items()}

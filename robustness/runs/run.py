@@ -20,7 +20,7 @@ from robustness.runs.preparation import Prepared
 from robustness.runs.sanity_checks import run_sanity_checks
 from robustness.runs.storage.disk import explain_failed_writes
 from robustness.runs.storage.measurements import MeasurementStore
-from robustness.runs.storage.record import read_record, write_record
+from robustness.runs.storage.record import read_record, update_record
 from robustness.runs.storage.store import Store
 from robustness.runs.victim_loader import VictimLoader
 from robustness.runs.workload import Workload
@@ -51,26 +51,29 @@ def execute(
         _open_stores(prepared.plan, out) as (store, measurements),
     ):
         schedule = Schedule(prepared, store, measurements, Workload(expect_loads(prepared), report), out)
+        doubts: list[str] = []
         try:
-            _compute(schedule, prepared, placement, execution)
+            _compute(schedule, prepared, placement, execution, doubts)
         except BaseException:
             with suppress(Exception):  # the first error is the important one
-                _write_warnings(out, prepared.plan, store, schedule.doubts)
+                _write_warnings(out, prepared.plan, store, doubts, schedule.gaps)
             raise
-        _write_warnings(out, prepared.plan, store, schedule.doubts)
+        _write_warnings(out, prepared.plan, store, doubts, schedule.gaps)
 
 
-def _compute(schedule: Schedule, prepared: Prepared, placement: Placement, execution: Execution) -> None:
-    """Computes all jobs, in the plan's order in this process, or the costliest first on workers."""
+def _compute(
+    schedule: Schedule, prepared: Prepared, placement: Placement, execution: Execution, doubts: list[str]
+) -> None:
+    """Computes all jobs, in the plan's order in this process, or the costliest first on workers; adds its doubts."""
     if execution.is_in_process:
-        with _open_bench(prepared, placement, schedule.doubts) as bench:
+        with _open_bench(prepared, placement, doubts) as bench:
             compute_here(schedule.book(None), bench)
         return
     elsewhere = execution.executor == RAY
     spec = describe_run(prepared.plan, prepared, device=placement.device.type, check_weights=elsewhere)
     largest = CUDA_SHARD if placement.device.type == "cuda" else SHARD
     with open_workers(spec, execution, placement.device) as dispatcher:
-        schedule.doubts += dispatcher.run(schedule.book(Cutting(dispatcher.workers, largest)))
+        doubts += dispatcher.run(schedule.book(Cutting(dispatcher.workers, largest)))
 
 
 @contextmanager
@@ -101,14 +104,10 @@ def _open_stores(plan: Plan, out: Path) -> Iterator[tuple[Store, MeasurementStor
         yield store, stack.enter_context(closing(MeasurementStore(out))) if plan.probe_cells else None
 
 
-def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str]) -> None:
-    """Keeps warnings of earlier processes, but drops suspicions that the outcomes no longer support."""
+def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str], gaps: Sequence[str]) -> None:
+    """Keeps warnings of earlier processes, but drops suspicions and gaps of which the cause is mended."""
     record = read_record(out)
     labelled = [testset.name for testset in record.testsets if testset.labels]
-    suspicions = tuple(run_sanity_checks(store, plan.attacks, labelled))
+    suspicions = (*gaps, *run_sanity_checks(store, plan.attacks, labelled))
     kept = [warning for warning in record.warnings if warning not in record.suspicions]
-    new = record.model_copy(
-        update={"warnings": tuple(dict.fromkeys([*kept, *doubts, *suspicions])), "suspicions": suspicions}
-    )
-    if new != record:
-        write_record(out, new)
+    update_record(out, warnings=tuple(dict.fromkeys([*kept, *doubts, *suspicions])), suspicions=suspicions)

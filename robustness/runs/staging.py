@@ -18,6 +18,7 @@ from robustness.errors import DataError, DefinitionError, RunError, UsageError
 from robustness.options import CheckpointPair, PathLike, RunSettings
 from robustness.paths import expand, refuse_unwritable
 from robustness.runs.storage.record import FILE_NAME, GIVEN, refuse_foreign_folder
+from robustness.sharing import join
 from robustness.tasks.task import Task
 from robustness.testsets.writing import NAME, is_rows, name_rows, write_rows
 
@@ -42,7 +43,7 @@ def holds_objects(pairs: PathLike | CheckpointPair, settings: RunSettings) -> bo
 def staged(
     pairs: PathLike | CheckpointPair, settings: RunSettings, out: Path
 ) -> Iterator[tuple[PathLike | CheckpointPair, RunSettings]]:
-    """Yields both with files in place of objects; removes the files if no run was made.
+    """Yields both with files in place of objects; removes the files if no run was made and no other call uses them.
 
     Raises:
         RobustnessError: an object of another kind or that cannot be saved, or a folder of another run.
@@ -50,17 +51,18 @@ def staged(
     _refuse_other_objects(pairs, settings)
     refuse_unwritable(out)
     refuse_foreign_folder(out)
-    try:
-        yield _write(pairs, settings, out / GIVEN)
-    except DataError as error:
-        if not is_rows(settings.data):
-            raise
-        raise DataError(name_rows(str(error), settings.data, out / GIVEN / NAME)) from None
-    finally:
-        if not (out / FILE_NAME).is_file():
-            shutil.rmtree(out / GIVEN, ignore_errors=True)
-            with suppress(OSError):  # it existed before, or is not empty
-                out.rmdir()
+    with join(out / GIVEN) as is_alone:
+        try:
+            yield _write(pairs, settings, out / GIVEN)
+        except DataError as error:
+            if not is_rows(settings.data):
+                raise
+            raise DataError(name_rows(str(error), settings.data, out / GIVEN / NAME)) from None
+        finally:
+            if not (out / FILE_NAME).is_file() and is_alone():
+                shutil.rmtree(out / GIVEN, ignore_errors=True)
+                with suppress(OSError):  # it existed before, or is not empty
+                    out.rmdir()
 
 
 def _refuse_other_objects(pairs: PathLike | CheckpointPair, settings: RunSettings) -> None:
@@ -140,17 +142,21 @@ def _place_base(adapted: Mapping[str, tuple[Any, Any]], home: Path) -> None:
 
 def _place(home: Path, name: str, write: Callable[[Path], None], otherwise: str = "") -> None:
     """Writes a folder; an existing one must have the same content, or `otherwise` is raised."""
-    home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home) as draft:
         made = Path(draft) / name
         made.mkdir()
         write(made)
-        if not (home / name).exists():
+        try:
             made.rename(home / name)
-        elif _digest(made) != _digest(home / name):
-            if otherwise:
-                raise UsageError(otherwise)
-            raise RunError(f"{home / name}: holds another {name} than the one given; give another folder as out")
+        except OSError:
+            if not (home / name).exists():
+                raise
+            if _digest(made) != _digest(home / name):
+                if otherwise:
+                    raise UsageError(otherwise) from None
+                raise RunError(
+                    f"{home / name}: holds another {name} than the one given; give another folder as out"
+                ) from None
 
 
 def _digest(folder: Path) -> str:

@@ -48,7 +48,8 @@ class VictimLoader:
         self._placement = placement
         self._compile = compile
         self._cache = cache
-        self._caches: list[QueryCache] = []
+        self._caches: dict[str, QueryCache] = {}
+        """By victim's digest: a checkpoint that is loaded again keeps its connection."""
         self._failures: list[str] = []
         self._bases = SharedBases()
         self._contradicted: dict[str, list[set[str]]] = defaultdict(list)
@@ -64,9 +65,10 @@ class VictimLoader:
             self._failures.append(f"{name}: {failure}")
         if self._cache is None:
             return victim, None
-        cache = QueryCache(self._cache, digest_victim(checkpoint, victim), victim.grader)
-        self._caches.append(cache)
-        return victim, cache
+        digest = digest_victim(checkpoint, victim)
+        if digest not in self._caches:
+            self._caches[digest] = QueryCache(self._cache, digest, victim.grader)
+        return victim, self._caches[digest]
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Returns the checkpoint's description."""
@@ -90,7 +92,7 @@ class VictimLoader:
 
     def close(self) -> None:
         """Closes the query caches."""
-        for cache in self._caches:
+        for cache in self._caches.values():
             cache.close()
 
     def warnings(self) -> list[str]:
@@ -102,4 +104,8 @@ class VictimLoader:
             for name, count in counts.items()
             if count
         ]
-        return [*self._failures, *doubts, *(warning for cache in self._caches for warning in cache.warnings())]
+        return [
+            *self._failures,
+            *doubts,
+            *(warning for cache in self._caches.values() for warning in cache.warnings()),
+        ]

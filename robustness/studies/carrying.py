@@ -18,7 +18,7 @@ from robustness.versions import compared_versions
 
 PER_CELL = (
     *("pairs: ", "tasks: ", "checkpoints: ", "attacks: ", "probes: "),
-    *("data: ", "testsets: ", "selecting rows: ", "cells: "),
+    *("data: ", "testsets: ", "rows: ", "selecting rows: ", "cells: "),
 )
 """Topics of a run's fingerprint that concern one name; all others concern every outcome."""
 LIST = "SELECT value FROM json_each(?)"
@@ -82,9 +82,9 @@ def _shared(old: RunRecord, new: RunRecord, kind: str) -> Iterator[str]:
     prefix = f"{kind}: "
     for topic, digest in new.fingerprint.items():
         name = topic.removeprefix(prefix)
-        selecting = f"selecting rows: {name}"
+        rows = f"rows: {name}"
         is_same = old.fingerprint.get(topic) == digest
-        if topic.startswith(prefix) and is_same and old.fingerprint.get(selecting) == new.fingerprint.get(selecting):
+        if topic.startswith(prefix) and is_same and old.fingerprint.get(rows) == new.fingerprint.get(rows):
             yield name
 
 

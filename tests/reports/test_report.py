@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import lxml.html
@@ -13,9 +18,12 @@ import pytest
 
 import robustness
 from robustness.errors import UsageError
+from robustness.reports import report as report_module
 from robustness.reports.summaries.summary import summarise_run
 from robustness.reports.tables.columns import Table
 from robustness.reports.tables.paper import paper_table
+from robustness.runs.storage.lock import LockHolder
+from robustness.runs.storage.record import AttackedRecord, read_record, update_record
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +114,50 @@ def test_what_the_run_has_not_is_refused_with_the_nearest_name(
         report.plot_budget(**given)
 
     assert str(refused.value).startswith(said)
+
+
+def test_a_report_that_a_run_overtakes_writes_what_the_run_ended_with(
+    run_writer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run writes its last rows and its report while an earlier report is built."""
+    folder = run_writer.write(tmp_path / "run", run_writer.record(n=4))
+    build, ends = report_module.build_report, iter([True])
+    with closing(sqlite3.connect(folder / "run.sqlite")) as store, store:
+        store.execute("CREATE TABLE later AS SELECT * FROM outcomes WHERE attack = 'synonym'")
+        store.execute("DELETE FROM outcomes WHERE attack = 'synonym'")
+
+    def overtaken(*given: Any) -> Any:
+        built = build(*given)
+        if next(ends, False):
+            with closing(sqlite3.connect(folder / "run.sqlite")) as store, store:
+                store.execute("INSERT INTO outcomes SELECT * FROM later")
+            robustness.report(folder)
+        return built
+
+    monkeypatch.setattr(report_module, "build_report", overtaken)
+    made = robustness.report(folder)
+
+    assert len(pd.read_csv(folder / "examples.csv")) == len(made.tables[Table.EXAMPLES]) == 2 * 2 * 3 * 4
+    assert made.missing == 0 and "are missing" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_beside_a_run_keeps_what_the_run_writes_into_its_record(
+    run_writer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_writer.write(tmp_path / "run", run_writer.record(n=4))
+    holder = LockHolder(pid=os.getppid(), host=socket.gethostname(), since="then")
+    (folder / "run.lock").write_text(holder.model_dump_json())
+    build = report_module.build_report
+    chosen = (AttackedRecord(checkpoint="full-0", testset="clean-set", n=1, rows=("e1",)),)
+
+    def beside(*given: Any) -> Any:
+        built = build(*given)
+        update_record(folder, warnings=("found meanwhile",), chosen=chosen)
+        return built
+
+    monkeypatch.setattr(report_module, "build_report", beside)
+    robustness.report(folder, margin=0.07)
+
+    record = read_record(folder)
+    assert record.warnings == ("found meanwhile",) and record.chosen == chosen
+    assert record.statistics.margin == 0.07 and record.statistics.families

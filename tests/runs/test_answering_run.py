@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from robustness.reports.report import Report
 from robustness.reports.summaries.fitting import FittingTable
 from robustness.reports.summaries.terminal import render_summary
 from robustness.reports.tables.columns import Table
+from robustness.runs.generation import DistractorLog
 from robustness.testsets.answer_kinds import contains_answer
 from robustness.workers.execution import Execution
 
@@ -359,6 +361,58 @@ def test_another_file_begun_otherwise_is_not_continued(answering: Any, tmp_path:
     assert _read_log(log, "a") == {"1": "x"}
     with pytest.raises(RunError, match="begun with another checkpoint"):
         _read_log(log, "b")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"fingerprint": "a"}\n{"id": "1", "dis\n{"id": "2", "distractor": "x", "queries": 3}\n',
+        b'{"fingerprint": "a"}\n\xff\xfe\n',
+        b'{"fingerprint": "a"}\n["1", "x", 3]\n',
+        b'{"id": "1", "distractor": "x", "queries": 3}\n',
+        b"\n",
+    ],
+    ids=["cut", "no text", "no object", "no header", "empty line"],
+)
+def test_a_damaged_log_of_a_search_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    log = tmp_path / "set.json.log"
+    log.write_bytes(content)
+
+    with pytest.raises(RunError, match=r"set\.json\.log: not as a search wrote it: "):
+        DistractorLog(tmp_path / "set.json", "a")
+    assert log.read_bytes() == content
+
+
+@pytest.mark.parametrize("torn", ['{"fing', '{"fingerprint": "a"}\n', '{"fingerprint": "a"}\n{"id": "1", "distr'])
+def test_a_log_torn_by_a_full_disk_is_continued_without_what_is_torn(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "set.json.log").write_text(torn)
+
+    DistractorLog(tmp_path / "set.json", "a").add("1", "x", 3)
+
+    assert DistractorLog(tmp_path / "set.json", "a").found == {"1": "x"}
+
+
+def test_a_search_on_a_full_disk_ends_by_name_and_goes_on_once_there_is_space(
+    answering: Any, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"data": answering.data, "limit": 3, "device": "cpu", "against": str(answering.full)}
+    add, log = DistractorLog.add, tmp_path / "set.json.log"
+
+    def fill(kept: DistractorLog, example_id: str, *found: Any) -> None:
+        if len(kept.found) == 1:
+            with log.open("a") as stream:
+                stream.write('{"id": "')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        add(kept, example_id, *found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistractorLog, "add", fill)
+        with pytest.raises(RunError, match="the disk is full: .*make space, and the same command resumes"):
+            api.generate(sets["addany"], tmp_path / "set.json", **asked)
+    told: list[Progress] = []
+    api.generate(sets["addany"], tmp_path / "set.json", on_progress=told.append, **asked)
+
+    assert [each.done for each in told] == [1, 2, 3] and list(tmp_path.iterdir()) == [tmp_path / "set.json"]
 
 
 def test_the_terminal_tells_scores_of_answers_apart(report: Report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,8 @@ from robustness import RunSettings, api
 from robustness.reports.tables.columns import Table
 from robustness.runs import attacked_rows
 from robustness.runs.attacked_rows import choose_rows
+from robustness.runs.storage.record import read_record
+from robustness.runs.storage.store import Store
 
 SUITE = """\
 summary = "A pool, and few attacked rows."
@@ -40,6 +43,14 @@ def test_pairs_meet_on_the_rows_that_all_of_them_have_right() -> None:
     pairs = [pair("full", "lora"), pair("full", "dora")]
 
     assert choose_rows(pairs, right, "abcdef", 3) == [frozenset("cda"), frozenset("cde")]
+
+
+def test_rows_chosen_before_remain_and_others_fill_up() -> None:
+    right = {"full": frozenset("abcd"), "lora": frozenset("abcd")}
+    before = {"full": frozenset("cd"), "lora": frozenset("cd")}
+
+    assert choose_rows([pair("full", "lora")], right, "abcd", 2, before) == [frozenset("cd")]
+    assert choose_rows([pair("full", "lora")], right, "abcd", 3, before) == [frozenset("acd")]
 
 
 @pytest.fixture
@@ -91,6 +102,28 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_rows(
 
     columns = ["checkpoint", "attack", "example_id", "status", "adversarial_text"]
     assert again.tables[Table.EXAMPLES][columns].equals(whole.tables[Table.EXAMPLES][columns])
+
+
+def test_a_clean_row_that_errored_at_first_takes_no_attacked_rows_place_on_resume(
+    tiny: Any, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is the one that the order of drawing prefers among all that both arms have right."""
+    suite.write_text(SUITE.format(attacked=1).replace('"deepwordbug", ', ""))
+    start(tiny, suite, tmp_path / "whole")
+    (preferred,) = read_record(tmp_path / "whole").chosen[0].rows
+    right = Store.right
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "right", lambda store, cell: right(store, cell) - {preferred})
+        first = start(tiny, suite, tmp_path / "run")
+    with closing(sqlite3.connect(tmp_path / "run" / "run.sqlite")) as store, store:
+        store.execute("UPDATE outcomes SET status = 'errored' WHERE example_id = ?", (preferred,))
+
+    again = start(tiny, suite, tmp_path / "run")
+
+    attacked = [report.tables[Table.EXAMPLES].query("attack == 'identity'") for report in (first, again)]
+    assert len(attacked[0]) == 2 and preferred not in set(attacked[0]["example_id"])
+    assert attacked[1]["example_id"].tolist() == attacked[0]["example_id"].tolist()
+    assert again.missing == again.n_errored == 0 and {each.n for each in again.record.chosen} == {1}
 
 
 def test_fewer_rows_than_were_asked_for_are_a_warning(tiny: Any, suite: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import robustness
 from robustness import RunSettings, api
 from robustness.progress import Progress
+from robustness.reports.summaries.ending import describe_gaps
 from robustness.victims.heads.labels import Victim
+from robustness.victims.isolation import Fault, Isolation
 
 TINY_EXAMPLES = 24
 JUDGED = "AND status IN ('succeeded', 'failed')"
@@ -117,6 +121,31 @@ def test_a_suspicion_goes_when_the_outcomes_no_longer_bear_it_out(tiny: Any, fin
 
     about_length = [each for each in read_warnings(folder) if "are longer than the model's limit" in each]
     assert len(about_length) == 1 and about_length[0].startswith("full: 3 texts")
+
+
+def test_a_warning_of_what_was_left_out_goes_once_the_run_has_made_up_for_it(
+    tiny: Any, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    with closing(sqlite3.connect(folder / "run.sqlite")) as connection, connection:
+        (n,) = connection.execute("SELECT COUNT(*) FROM replays WHERE target = 'lora'").fetchone()
+        connection.execute("DELETE FROM replays WHERE target = 'lora'")
+    torn = api.report(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Isolation, "ask", lambda self, answer, asked, key: ((name, Fault("broken")) for name in asked))
+        start(tiny, folder, ATTACKS_RUN)
+    left_out = [each for each in read_warnings(folder) if "left out" in each]
+    start(tiny, folder, ATTACKS_RUN)
+    mended = robustness.load(folder)
+
+    assert torn.missing_replays == n > 0 == mended.missing_replays
+    assert [each.text for each in describe_gaps(torn)] == [
+        f"{n} answers to texts of the other arm are missing: the run was interrupted; the same command resumes"
+    ]
+    assert not list(describe_gaps(mended))
+    assert left_out and all("-> lora | " in each and each.endswith("the first: broken") for each in left_out)
+    assert read_warnings(folder) == read_warnings(finished)
 
 
 def test_a_run_that_is_interrupted_has_its_warnings(tiny: Any, tmp_path: Path) -> None:

@@ -119,6 +119,27 @@ def test_a_second_arm_takes_no_second_copy_of_the_base_while_it_loads(
     assert second < (0.8 if int(transformers.__version__.partition(".")[0]) >= 5 else 1.0)
 
 
+def test_a_checkpoint_that_is_loaded_again_opens_no_second_connection_to_the_query_cache(
+    tiny: Any, tmp_path: Path
+) -> None:
+    arms = {name: read_checkpoint(name, str(tiny.folder / name), str(tiny.base)) for name in ("full", "lora")}
+    victims = VictimLoader(arms, dict.fromkeys(arms, find_task("sst2")), place("cpu"), cache=tmp_path)
+
+    def count_open() -> int:
+        links = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        return sum(link.name == "queries.sqlite" for link in links)
+
+    opened = []
+    for name in ("full", "lora", "full", "lora", "full"):
+        victims.load(name)
+        opened.append(count_open())
+
+    assert opened == [1, 2, 2, 2, 2]
+    assert victims.warnings() == []
+    victims.close()
+    assert count_open() == 0
+
+
 def test_a_model_moves_onto_the_weights_that_are_there_one_after_the_other() -> None:
     there, coming = (torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(8))) for _ in range(2))
     coming.load_state_dict(there.state_dict())

@@ -16,7 +16,7 @@ from robustness.reports.summaries.fitting import Part, Sentence
 from robustness.reports.summaries.shown_comparisons import render_comparisons
 from robustness.reports.summaries.summary import summarise_run
 from robustness.reports.tables.columns import Table
-from robustness.runs.storage.lock import find_holder
+from robustness.runs.storage.lock import describe_progress
 from robustness.runs.storage.record import RunRecord
 
 MOST_HEADLINES = 6
@@ -44,12 +44,14 @@ def render_ending(report: Report) -> Iterator[Part]:
 
 def describe_gaps(report: Report) -> Iterator[Sentence]:
     """Yields what a run has not done yet, and what is at fault."""
-    if report.missing:
-        holder = find_holder(report.folder)
-        why = f"{holder} is still at it" if holder else "the run was interrupted; the same command resumes"
-        yield Sentence(f"{report.missing} outcomes are missing: {why}")
-    if report.missing_measurements:
-        yield Sentence(f"{report.missing_measurements} probe cells are missing: the same command resumes")
+    missing = {
+        "outcomes": report.missing,
+        "answers to texts of the other arm": report.missing_replays,
+        "probe cells": report.missing_measurements,
+    }
+    for what, n in missing.items():
+        if n:
+            yield Sentence(f"{n} {what} are missing: {describe_progress(report.folder)}")
     for violation in report.record.violations:
         yield Sentence(f"fault: {violation}")
 

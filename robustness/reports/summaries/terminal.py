@@ -180,6 +180,7 @@ def _comparison_table(names: dict[str, list[str]], rows: pd.DataFrame, arms: Arm
     return table
 
 
+CELLS_NAMED = 8
 CHANGE_STYLES = {"lower": "red", "higher": "green"}
 
 
@@ -189,9 +190,15 @@ def render_comparison(comparison: RunComparison) -> Iterator[Part]:
         yield escape(f"{name}: {first} -> {second}")
     yield _changes(comparison.cells)
     yield Sentence("A - B on the examples both runs have, with 95 % interval: above 0, accuracy is lower in B")
+    if comparison.other_examples:
+        named = "; ".join(f"{cell}: {n}" for cell, n in comparison.other_examples[:CELLS_NAMED])
+        more = " ..." if len(comparison.other_examples) > CELLS_NAMED else ""
+        yield escape(f"left out, for their id has another text or gold in B: {named}{more}")
     for run, cells in (("A", comparison.only_a), ("B", comparison.only_b)):
         if cells:
-            yield escape(f"only in {run}: {'; '.join(cells[:8])}" + (" ..." if len(cells) > 8 else ""))
+            yield escape(
+                f"only in {run}: {'; '.join(cells[:CELLS_NAMED])}" + (" ..." if len(cells) > CELLS_NAMED else "")
+            )
 
 
 def _changes(rows: pd.DataFrame) -> FittingTable:

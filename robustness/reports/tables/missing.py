@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pandas as pd
 
+from robustness.engine.outcome import Status
 from robustness.runs.cells import NO_ATTACK
 from robustness.runs.storage.record import RunRecord, TestsetRecord
+from robustness.tasks.objective import ObjectiveKind
 
 COLUMNS = ["checkpoint", "testset", "attack", "n", "n_expected"]
 
@@ -36,6 +40,19 @@ def count_missing_probes(sensitivity: pd.DataFrame, record: RunRecord) -> int:
         for probe in record.probes
     )
     return cells - len(sensitivity[["checkpoint", "testset", "probe"]].drop_duplicates())
+
+
+def count_missing_replays(replays: pd.DataFrame, examples: pd.DataFrame, record: RunRecord) -> int:
+    """Returns how many texts that broke one arm of a pair are not scored on the other arm yet."""
+    keys = ["testset", "attack", "example_id"]
+    attacks = [attack.name for attack in record.attacks if attack.goal == ObjectiveKind.CHANGE_PREDICTION]
+    is_text = examples["adversarial_text"].notna() & examples["attack"].isin(attacks)
+    found = examples.loc[is_text & (examples["status"] == Status.SUCCEEDED), ["checkpoint", *keys]]
+    ways = {way for pair in record.pairs for way in permutations((pair.reference, pair.candidate))}
+    partners = pd.DataFrame(sorted(ways), columns=["checkpoint", "target"])
+    wanted = found.merge(partners, on="checkpoint").rename(columns={"checkpoint": "source"})
+    answered = replays[["source", "target", *keys]].drop_duplicates()
+    return len(wanted) - len(wanted.merge(answered, on=["source", "target", *keys]))
 
 
 def _attacks(testset: TestsetRecord, record: RunRecord, seen: set[tuple[str, str]]) -> list[str]:

@@ -103,8 +103,8 @@ class Replays:
     workload: Workload
     examples: Mapping[str, Sequence[Example]]
     """By test set."""
-    doubts: list[str]
-    """Gets a warning for each replay that workers died on."""
+    gaps: list[str]
+    """Gets a warning for each replay that lacks answers."""
     _asked: set[tuple[str, str, str]] = field(default_factory=set)
     """Checkpoint, test set and example of each clean text for the base."""
 
@@ -124,9 +124,12 @@ class Replays:
 
     def keep(self, transfer: Transfer, answered: Answered) -> None:
         """Stores a target's answers; texts without one are asked again by the same command."""
+        where = name_part(transfer)
         for name, reason in answered.left_out:
-            where = name_part(transfer)
             logger.warning("%s: %s is left out, the same command tries again: %s", where, name, reason)
+        if answered.left_out:
+            n, (_, reason) = len(answered.left_out), answered.left_out[0]
+            self.gaps.append(f"{where}: {n} texts are left out, the same command tries again; the first: {reason}")
         if answered.truncated:
             self.store.note_truncated(transfer.target, answered.truncated)
         self.store.add_replays(answered.source, transfer.target, answered.grades)
@@ -177,7 +180,7 @@ class ReplayBooking:
 
     def give_up(self, reason: str) -> None:
         """Notes that the texts are left out."""
-        self._replays.doubts.append(f"{self.job.key}: left out, the same command tries again: {reason}")
+        self._replays.gaps.append(f"{self.job.key}: left out, the same command tries again: {reason}")
 
     def finish(self) -> Sequence[Booking]:
         """Counts the replay; no job waits for it."""

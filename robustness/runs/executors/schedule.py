@@ -52,16 +52,16 @@ class Schedule:
         workload: Workload,
         out: Path,
     ) -> None:
-        self.doubts: list[str] = []
-        """Warnings so far."""
+        self.gaps: list[str] = []
+        """What this process could not do, in words; the next one tries again."""
         self._prepared = prepared
         self._measurements = measurements
         self._workload = workload
         self._out = out
         self._cutting: Cutting | None = None
         self._sink = Sink(store, workload)
-        self._replays = Replays(store, workload, prepared.examples, self.doubts)
-        self._stages = stages(prepared, store, out, self.doubts)
+        self._replays = Replays(store, workload, prepared.examples, self.gaps)
+        self._stages = stages(prepared, store, out, self.gaps)
         self._open: set[Cell] = set()
         """Cells of the current stage without all outcomes."""
 

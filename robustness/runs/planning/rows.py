@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 
 from robustness.runs.planning.admission import Admission, admit
-from robustness.runs.planning.plan import Plan
+from robustness.runs.planning.plan import Plan, digest_of
 from robustness.runs.storage.record import DRAWN, describe_left_out
 from robustness.tasks.task import Task
 from robustness.testsets.drawing import draw, proportional_order
@@ -103,6 +104,15 @@ def without_selecting(testset: Testset, selected: Mapping[str, frozenset[str]]) 
     if testset.digest not in selected.get(testset.task.name, frozenset()):
         return testset
     return replace(testset, examples=halve(testset.examples).reporting)
+
+
+def digest_examples(examples: Iterable[Example]) -> str:
+    """Returns a digest of what each id stands for: groups, originals and golds too.
+
+    The order matters only where ids number the rows.
+    """
+    names = [each.name for each in fields(Example) if each.compare]
+    return digest_of(sorted(json.dumps([getattr(e, name) for name in names], default=asdict) for e in examples))
 
 
 def draw_examples(testset: Testset, limit: int | None, seed: int) -> tuple[Example, ...]:

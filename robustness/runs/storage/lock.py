@@ -30,6 +30,11 @@ class LockHolder(Definition):
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since},"
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this host; of a process elsewhere nobody here knows whether it has been killed."""
+        return self.host == socket.gethostname()
+
 
 @contextmanager
 def hold_lock(out: Path) -> Iterator[None]:
@@ -74,11 +79,24 @@ def find_holder(out: Path) -> LockHolder | None:
     return None if holder is None or _is_dead(holder) else holder
 
 
+def describe_progress(out: Path) -> str:
+    """Says why a run folder is incomplete: who is running there, as far as that is known, and what to do."""
+    holder = find_holder(out)
+    if holder is None:
+        return "the run was interrupted; the same command resumes"
+    if holder.is_here:
+        return f"{holder} is still at it"
+    return (
+        f"{holder} was at it; whether it still is cannot be told from this host: look there; if it has ended, the "
+        "same command resumes"
+    )
+
+
 def describe_holder(file: Path) -> str:
     """Names the holder of a locked file in a run folder: the current run, or programs that have the file open."""
     holder = find_holder(file.parent)
     if holder is not None:
-        return f"{holder} is running there"
+        return f"{holder} {'is' if holder.is_here else 'may be'} running there"
     found = list(_find_open(file.resolve()))
     if not found:
         return "another program holds it"
@@ -100,18 +118,18 @@ def _acquire(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _refusal(path, holder) from None
+        raise _refusal(path, holder, "is") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:  # else the file's content decides
             raise
         if holder is not None and not _is_dead(holder):
-            raise _refusal(path, holder) from None
+            raise _refusal(path, holder, "is" if holder.is_here else "may be") from None
 
 
-def _refusal(path: Path, holder: LockHolder | None) -> RunError:
+def _refusal(path: Path, holder: LockHolder | None, verb: str) -> RunError:
     who = str(holder) if holder else "another process"
     return RunError(
-        f"{path.parent}: {who} is running here; one run folder takes one process. Wait for it, end it, or give "
+        f"{path.parent}: {who} {verb} running here; one run folder takes one process. Wait for it, end it, or give "
         f"--out another folder (if that process no longer exists, delete {path})"
     )
 
@@ -125,7 +143,7 @@ def _read(descriptor: int) -> LockHolder | None:
 
 def _is_dead(holder: LockHolder) -> bool:
     """Whether a process of this host has ended; False for other hosts."""
-    if holder.host != socket.gethostname():
+    if not holder.is_here:
         return False
     try:
         os.kill(holder.pid, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
 from robustness.runs.storage.releases import explain_other_release, find_other_release
+from robustness.sharing import hold_folder
 from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import Task
 from robustness.versions import compared_versions, library_versions
@@ -163,11 +165,13 @@ class AttackRecord(Definition):
 
 
 class AttackedRecord(Definition):
-    """Number of attacked rows of a test set on a checkpoint, if both arms' answers choose them."""
+    """The attacked rows of a test set on a checkpoint, if both arms' answers choose them."""
 
     checkpoint: str
     testset: str
     n: int
+    rows: tuple[str, ...] = ()
+    """Ids of the examples; a resumed run keeps them."""
 
 
 class ProbeRecord(Definition):
@@ -199,7 +203,7 @@ class RunRecord(Definition):
     attacked: int | None = None
     """Maximum of attacked rows of each test set, all right on both arms of a pair; None: all rows."""
     chosen: tuple[AttackedRecord, ...] = ()
-    """The chosen numbers, once known."""
+    """The chosen rows, once known."""
     device: str
     dtype: str
     fingerprint: dict[str, str]
@@ -215,7 +219,7 @@ class RunRecord(Definition):
     warnings: tuple[str, ...]
     """All reasons to doubt the numbers."""
     suspicions: tuple[str, ...] = ()
-    """Warnings that follow from the stored outcomes; computed again whenever the run continues."""
+    """Warnings that follow from the stored outcomes or from what is missing; found again when the run continues."""
     violations: tuple[str, ...] = ()
     """Lower bounds that exceed an upper bound of the same number, which are faults. Written with the tables."""
     started: str
@@ -289,6 +293,22 @@ def _differences(before: Mapping[str, str], now: Mapping[str, str], *, are_diges
 def write_record(out: Path, record: RunRecord) -> None:
     """Writes run.json in one step, durably."""
     replace_durably(out / FILE_NAME, record.model_dump_json(indent=2) + "\n")
+
+
+@contextmanager
+def hold_record(out: Path) -> Iterator[None]:
+    """Waits until no other process changes run.json or writes tables, then keeps the others waiting."""
+    with hold_folder(out):
+        yield
+
+
+def update_record(out: Path, **changes: object) -> None:
+    """Changes entries of run.json and keeps what other processes wrote of the rest."""
+    with hold_record(out):
+        record = read_record(out)
+        new = record.model_copy(update=changes)
+        if new != record:
+            write_record(out, new)
 
 
 def read_record(out: Path) -> RunRecord:

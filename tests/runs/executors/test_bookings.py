@@ -53,8 +53,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
     found.close()
 
 
-def replays_of(store: Store, doubts: list[str] | None = None) -> Replays:
-    return Replays(store, Workload({}, lambda _: None), {"sst2": EXAMPLES}, [] if doubts is None else doubts)
+def replays_of(store: Store, gaps: list[str] | None = None) -> Replays:
+    return Replays(store, Workload({}, lambda _: None), {"sst2": EXAMPLES}, [] if gaps is None else gaps)
 
 
 def test_a_probe_that_its_workers_die_in_is_an_errored_row_and_is_tried_again_by_the_next_run(
@@ -115,14 +115,25 @@ def test_a_replay_whose_worker_dies_between_clean_and_adversarial_texts_asks_for
 
 
 def test_a_replay_that_its_workers_die_on_is_left_out_with_a_warning(tmp_path: Path, store: Store) -> None:
-    doubts: list[str] = []
-    (booking,) = replays_of(store, doubts).book([Transfer(CELL, "lora")])
+    gaps: list[str] = []
+    (booking,) = replays_of(store, gaps).book([Transfer(CELL, "lora")])
 
     booking.give_up("3 workers died on it")
     booking.finish()
 
-    assert doubts == ["full -> lora | sst2 | swap: left out, the same command tries again: 3 workers died on it"]
+    assert gaps == ["full -> lora | sst2 | swap: left out, the same command tries again: 3 workers died on it"]
     assert len(read_replays(tmp_path)) == 0
+
+
+def test_texts_that_a_target_cannot_answer_are_warned_of_with_their_number(tmp_path: Path, store: Store) -> None:
+    gaps: list[str] = []
+    (booking,) = replays_of(store, gaps).book([Transfer(CELL, "lora")])
+
+    booking.store(Answered(CELL, (), (("a", "too long"), ("b", "no memory"))))
+
+    assert gaps == [
+        "full -> lora | sst2 | swap: 2 texts are left out, the same command tries again; the first: too long"
+    ]
 
 
 def searched_set(folder: Path, told: list[Progress]) -> SearchedSet:

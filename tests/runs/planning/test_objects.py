@@ -279,3 +279,30 @@ def test_nothing_is_taken_away_of_a_folder_that_was_there(tmp_path: Path) -> Non
         pass
 
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def call(out: Path, sentence: str) -> Any:
+    rows = pd.DataFrame({"sentence": [sentence], "label": ["positive"]})
+    return staged(CheckpointPair(reference="a", candidate="b", task=MOOD), RunSettings(data=rows), out)
+
+
+def test_a_call_that_is_refused_leaves_the_files_that_another_call_in_the_same_folder_uses(tmp_path: Path) -> None:
+    """The other one is in its gate: it has written no record yet."""
+    out, rows = tmp_path / "run", tmp_path / "run" / "given" / "data" / "rows.jsonl"
+    with call(out, "a fine film"):
+        before = rows.read_bytes()
+        with pytest.raises(RunError, match="holds another data than the one given"), call(out, "a dull film"):
+            pass
+
+        assert rows.read_bytes() == before
+    assert not out.exists()
+
+
+def test_the_last_of_two_calls_with_the_same_objects_takes_their_files_away(tmp_path: Path) -> None:
+    first, second = (call(tmp_path / "run", "a fine film") for _ in range(2))
+    with second:
+        with first:
+            pass
+        assert (tmp_path / "run" / "given" / "data" / "rows.jsonl").is_file()
+
+    assert not (tmp_path / "run").exists()

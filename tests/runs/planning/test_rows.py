@@ -19,6 +19,7 @@ from robustness.errors import RunError
 from robustness.reports.summaries.run_facts import run_facts
 from robustness.reports.tables.columns import Table
 from robustness.runs.planning.rows import draw_examples, draw_groups, use_rows
+from robustness.runs.preparation import prepare
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
 from robustness.sensitivity.probe import Reading
 from robustness.testsets.example import Example
@@ -113,6 +114,55 @@ def test_a_run_whose_rows_would_change_is_not_resumed(tiny: Any, selected: Any, 
 
     with pytest.raises(RunError, match=r"selecting rows: tiny \(no longer asked for\)"):
         start(tiny, tmp_path / "copy" / "pairs.toml", tmp_path / "copy" / "run", limit=24, probes=["margin"])
+
+
+TABLE = """summary = "A table."
+licence = "CC0-1.0"
+task = "sst2"
+kind = "clean"
+
+[[test.local]]
+reader = "table"
+root = "definition"
+file = "own.csv"
+columns = ["sentence"]
+label = "label"
+group = "group"
+"""
+ROWS = (
+    "a,a fine film,positive,x",
+    "b,a dull film,negative,x",
+    "c,a superb song,positive,y",
+    "d,a bleak song,negative,y",
+)
+
+
+def fingerprint(tiny: Any, folder: Path, rows: tuple[str, ...], more: str = "") -> dict[str, str]:
+    (folder / "own.toml").write_text(TABLE + more)
+    (folder / "own.csv").write_text("\n".join(["id,sentence,label,group", *rows]))
+    settings = RunSettings(testsets=[str(folder / "own.toml")], attacks=["identity"], data=tiny.data)
+    return prepare(api._make_plan("smoke", tiny.pairs, settings)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("more", "rows", "changed"),
+    [
+        ("", ROWS[::-1], {"rows: own"}),
+        ('id = "id"', ROWS[::-1], set()),
+        ('id = "id"', (ROWS[0].replace(",x", ",y"), *ROWS[1:]), {"rows: own"}),
+        ('id = "id"', ("b" + ROWS[0][1:], "a" + ROWS[1][1:], *ROWS[2:]), {"rows: own"}),
+    ],
+    ids=["reordered", "reordered with ids", "another group", "ids exchanged"],
+)
+def test_a_run_is_bound_to_what_each_id_stands_for(
+    tiny: Any, tmp_path: Path, more: str, rows: tuple[str, ...], changed: set[str]
+) -> None:
+    """Outcomes are stored by id; where ids number the rows, another order gives them other texts."""
+    before = fingerprint(tiny, tmp_path, ROWS, more)
+
+    after = fingerprint(tiny, tmp_path, rows, more)
+
+    assert {topic for topic in before | after if before.get(topic) != after.get(topic)} == changed
 
 
 def test_a_dry_run_says_what_is_left_out_and_counts_the_rest(

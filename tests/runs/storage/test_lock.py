@@ -15,7 +15,14 @@ import pytest
 
 from robustness.errors import RunError
 from robustness.runs.storage.disk import STORE, explain_failed_writes
-from robustness.runs.storage.lock import FILE_NAME, LockHolder, find_holder, hold_lock
+from robustness.runs.storage.lock import (
+    FILE_NAME,
+    LockHolder,
+    describe_holder,
+    describe_progress,
+    find_holder,
+    hold_lock,
+)
 from robustness.runs.storage.measurements import read_measurements
 from robustness.runs.storage.store import Store, read_outcomes, read_replays
 
@@ -90,6 +97,18 @@ def test_who_is_running_in_a_folder_is_told_and_the_dead_and_this_process_are_no
     assert str(living) == f"process 1 on {socket.gethostname()}, since 2026-01-02T03:04:05+00:00,"
     elsewhere = noted(tmp_path, 999_999_999, "another-host")
     assert find_holder(tmp_path) == elsewhere
+
+
+def test_of_a_process_on_another_host_nothing_is_claimed_that_is_not_known(tmp_path: Path) -> None:
+    assert describe_progress(tmp_path) == "the run was interrupted; the same command resumes"
+    noted(tmp_path, 1)
+    assert describe_progress(tmp_path).endswith("since 2026-01-02T03:04:05+00:00, is still at it")
+    noted(tmp_path, 999_999_999, "another-host")
+    assert describe_progress(tmp_path) == (
+        "process 999999999 on another-host, since 2026-01-02T03:04:05+00:00, was at it; whether it still is cannot "
+        "be told from this host: look there; if it has ended, the same command resumes"
+    )
+    assert describe_holder(tmp_path / STORE).endswith("since 2026-01-02T03:04:05+00:00, may be running there")
 
 
 @pytest.fixture
