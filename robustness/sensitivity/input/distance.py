@@ -286,7 +286,9 @@ def _readings(examples: Sequence[Example], batch: EmbeddedBatch, found: Embeddin
             readings.append(Reading(nothing, example))
             continue
         relative = distance / batch.unit
-        values = [(DISTANCE, distance), (RELATIVE, relative), (PER_TOKEN, relative / math.sqrt(max(1, tokens[row])))]
+        values = [(DISTANCE, distance), (RELATIVE, relative)]
+        if norm is Norm.L2:  # the largest entry does not grow with the number of tokens
+            values.append((PER_TOKEN, relative / math.sqrt(max(1, tokens[row]))))
         readings += [Reading(measure(quantity, value, Kind.UPPER, **labels), example) for quantity, value in values]
         if distance > 0 and math.isfinite(linear[row]):
             kappa = measure(KAPPA, linear[row] / distance, Kind.ESTIMATE, norm=str(norm))

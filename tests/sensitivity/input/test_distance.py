@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustness.recipes.embedding.balls import Norm, sizes
-from robustness.recipes.embedding.minimal_norm import Ddn
+from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
 from robustness.sensitivity.input.distance import AdversarialDistance, Ensemble, FirstOrderRadius, first_order_radii
 from robustness.sensitivity.input.gradient_masking import Battery, plant, random_directions_win
 from robustness.sensitivity.input.jacobian import logit_jacobians
@@ -273,6 +273,22 @@ def test_a_text_without_open_tokens_is_unsupported_and_voids_no_other_distance(
     (row,) = (reading.measurement for reading in found if reading.example == closed)
     assert (row.quantity.name, row.status) == ("relative-distance", MeasurementStatus.UNSUPPORTED)
     assert "no token that may be perturbed" in row.reason
+
+
+def test_only_the_l2_distance_is_divided_by_the_root_of_its_tokens(
+    tiny: Any, subject_of: Any, examples: list[Example], by_example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ensemble, "search", lambda search, batch: Fmn(search.norm, steps=20).perturb(batch))
+    subject = subject_of(tiny.peft, count=2)
+
+    found = list(probe(*NORMS).measure(subject))
+
+    distances = by_example(found, "relative-distance", "l2")
+    tokens = {each.id: len(subject.any_victim.tokenizer(each.texts[0])["input_ids"]) - 2 for each in examples[:2]}
+    expected = {key: distances[key] / tokens[key] ** 0.5 for key in tokens}
+    assert by_example(found, "distance-per-root-token", "l2") == pytest.approx(expected, rel=1e-6)
+    assert by_example(found, "relative-distance", "linf").keys() == tokens.keys()
+    assert not by_example(found, "distance-per-root-token", "linf")
 
 
 def test_an_example_on_which_the_search_fails_is_errored_and_not_checked(
