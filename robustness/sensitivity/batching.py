@@ -34,11 +34,12 @@ def measure_batches(
     singly: bool = False,
     any_precision: bool = False,
     of_responses: bool = False,
+    needs_margin: bool = True,
 ) -> Iterator[Reading]:
     """Yields the readings of all examples, batched by token length, with the victim's parameters frozen.
 
     A batch that fails for lack of memory or because of one example is halved until the example at fault is alone.
-    That example is errored. An example without a margin is unsupported.
+    That example is errored. An example without a margin is unsupported, unless the numbers need none.
 
     Args:
         subject: the examples and their victim.
@@ -47,6 +48,7 @@ def measure_batches(
         singly: whether each example is a batch of its own, unpadded.
         any_precision: whether the numbers are valid in bfloat16 too.
         of_responses: whether they are meaningful for the margin of a response of several tokens.
+        needs_margin: False: an example without a margin is measured too, as a batch of its own.
 
     Raises:
         Unsupported: the victim's embeddings are not accessible, or its responses are not measured.
@@ -56,8 +58,12 @@ def measure_batches(
         require_float32(victim)
     with refusals_as_unsupported():
         unfit = victim.find_unfit(subject.examples)
-        yield from (_unsupported(quantity, unfit[each.id], each) for each in subject.examples if each.id in unfit)
+        marginless = [each for each in subject.examples if each.id in unfit]
         batches = victim.gradient_batches([each for each in subject.examples if each.id not in unfit])[::-1]
+        if needs_margin:
+            yield from (_unsupported(quantity, unfit[each.id], each) for each in marginless)
+        else:
+            batches = [[each] for each in marginless] + batches
         stack = [[example] for batch in batches for example in batch[::-1]] if singly else batches
         while stack:
             examples = stack.pop()

@@ -149,7 +149,7 @@ def measure(quantity: Quantity, value: float, kind: Kind, **labels: object) -> M
     if math.isfinite(value):
         return Measurement(quantity, value, kind, **labels)  # type: ignore[arg-type]
     blank = Measurement(quantity, 0.0, kind, **labels)  # type: ignore[arg-type]
-    return blank.or_errored("the value is not finite: the logits or their gradient overflow or vanish here")
+    return blank.or_errored("the value is not finite: a bound, the logits or their gradient overflow or vanish here")
 
 
 @dataclass(frozen=True, slots=True)

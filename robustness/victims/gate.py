@@ -35,15 +35,16 @@ from robustness.victims.loading import (
     merge,
 )
 from robustness.victims.noise import NoiseFloor, measure_noise
+from robustness.victims.precision import rounding_share
 from robustness.victims.quantisation import QuantisationEffect, measure_quantisation
 
 R = TypeVar("R")
 
 MERGE_TOLERANCE = {torch.float32: MERGE_ROUNDING, torch.bfloat16: 1e-1}
-"""The largest difference of a logit, merged against unmerged, that is still rounding."""
+"""The largest difference of a logit, merged against unmerged, that is still rounding; see `_tolerance`."""
 
 PADDING_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
-"""The largest difference of a logit, among other texts against alone, that is still rounding."""
+"""The largest difference of a logit, among other texts against alone, that is still rounding; see `_tolerance`."""
 
 ARCHITECTURE_KEYS = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 PROBES = 8
@@ -310,7 +311,7 @@ def _compare_merged(
     unmerged = as_victim(loaded, copy.deepcopy(loaded.unmerged), placement).logits(probes)
     merged = victim.logits(probes)
     difference = float(np.abs(merged - unmerged).max())
-    tolerance = MERGE_TOLERANCE[placement.dtype]
+    tolerance = _tolerance(MERGE_TOLERANCE, placement.dtype, unmerged)
     if difference <= tolerance:
         return difference, []
     reason = (
@@ -318,6 +319,14 @@ def _compare_merged(
         f"{str(placement.dtype).removeprefix('torch.')}; try --dtype float32"
     )
     return difference, [reason]
+
+
+def _tolerance(constants: Mapping[torch.dtype, float], dtype: torch.dtype, logits: Scores) -> float:
+    """The precision's constant; in a lower precision than float32 at least the rounding of the largest logit."""
+    if dtype is torch.float32:
+        return constants[dtype]
+    largest = np.abs(logits[np.isfinite(logits)]).max(initial=0.0)
+    return max(constants[dtype], rounding_share(dtype) * float(largest))
 
 
 def _merged_copy(loaded: LoadedCheckpoint) -> Any | None:
@@ -338,7 +347,7 @@ def _output_failures(victim: Head, probes: Sequence[Texts], alone: Scores) -> It
         yield "deterministic: two identical forwards differ; is dropout still on?"
     else:
         difference = float(np.abs(first - alone).max())
-        if difference > PADDING_TOLERANCE[next(victim.model.parameters()).dtype]:
+        if difference > _tolerance(PADDING_TOLERANCE, next(victim.model.parameters()).dtype, alone):
             yield (
                 f"padding: scores change by {difference:.2g} with what is scored beside a text; "
                 "are padding side and padding token those it was trained with?"

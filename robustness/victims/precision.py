@@ -1,4 +1,4 @@
-"""Tests which precision is faster on a device."""
+"""Precisions: tests which is faster on a device, and says how far each rounds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,22 @@ ROWS, WIDTH = 128, 512
 TRIES = 5
 GAIN = 1.1
 """Least saving that makes bfloat16 worth its rounding; less may be noise of the clock."""
+
+ROUNDING_UNITS = 8
+"""Largest effect of rounding on a logit, in units of rounding of the largest logit.
+
+Measured on decoders of 30 layers with random weights in bfloat16: 2.5 by a cache, 3 by padding. A cache that is read
+wrongly moves logits by more than 50.
+"""
+
+
+def rounding_share(dtype: torch.dtype) -> float:
+    """Returns the largest effect of rounding on a logit, relative to the largest logit.
+
+    >>> rounding_share(torch.bfloat16)  # 8 x 2 ** -7
+    0.0625
+    """
+    return ROUNDING_UNITS * torch.finfo(dtype).eps
 
 
 @cache

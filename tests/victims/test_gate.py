@@ -109,6 +109,29 @@ def test_in_bfloat16_the_measured_difference_is_recorded(tiny: Any, inspect: Cal
     assert facts.failures == ()
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+def test_large_logits_that_round_in_bfloat16_are_not_refused(
+    copied: Callable[[str], Path], inspect: Callable
+) -> None:
+    folder = copied("lora")
+    edit_tensors(folder / "adapter_model.safetensors", lambda name, t: t * 64 if "classifier" in name else t)
+
+    with torch.backends.mkldnn.flags(enabled=False):
+        facts = inspect(folder, dtype="bfloat16")
+
+    assert facts.merge_difference is not None and facts.merge_difference > 0.1
+    assert facts.failures == ()
+
+
+def test_only_below_float32_a_tolerance_grows_with_the_logits() -> None:
+    scores = np.array([[-20.0, 3.0], [-np.inf, 1.0]], dtype=np.float32)
+
+    found = [gate._tolerance(gate.PADDING_TOLERANCE, dtype, scores) for dtype in (torch.float32, torch.bfloat16)]
+
+    assert found == [1e-3, 8 * 2**-7 * 20]
+    assert gate._tolerance(gate.PADDING_TOLERANCE, torch.bfloat16, scores / 20) == 0.1
+
+
 def test_a_merge_that_changes_answers_is_refused_with_its_measure(
     tiny: Any, inspect: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, final
 
 import torch
@@ -13,7 +13,7 @@ from robustness.sensitivity.batching import measure_batches, require_float32, to
 from robustness.sensitivity.bounds.certificate import Certificate, Sampling, certify
 from robustness.sensitivity.bounds.linearised import linearise, product
 from robustness.sensitivity.bounds.reading import Reader, ReadText
-from robustness.sensitivity.measurement import Direction, Kind, Measurement, MeasurementStatus, Quantity, Space
+from robustness.sensitivity.measurement import Direction, Kind, MeasurementStatus, Quantity, Space, measure
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
@@ -55,22 +55,26 @@ class LipschitzUpper:
         """See Probe."""
         require_float32(subject.deciding_victim)
         reader = Reader(subject.deciding_victim)
-        texts: list[tuple[Example, ReadText]] = []
+        tokens: dict[str, int] = {}
 
-        def of_example(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+        def sampled(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
             text = reader.read(batch)
-            texts.append((examples[0], text))
+            tokens[examples[0].id] = len(text.x)
             generator = torch_generator(subject, examples[0])
             certificate = certify(
                 text.layers, text.x, text.content, text.label, Sampling(self.samples, self.alpha, generator)
             )
             return list(self._rows(examples[0], text, certificate, self.alpha))
 
-        yield from measure_batches(subject, RADIUS, of_example, singly=True)
-        short = [each for each in texts if len(each[1].x) <= self.exact_tokens]
-        for example, text in sorted(short, key=lambda each: len(each[1].x))[: self.exact_examples]:
+        def exact(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+            text = reader.read(batch)
             certificate = certify(text.layers, text.x, text.content, text.label)
-            yield from self._rows(example, text, certificate, None)
+            return list(self._rows(examples[0], text, certificate, None))
+
+        yield from measure_batches(subject, RADIUS, sampled, singly=True)
+        short = sorted((each for each in tokens if tokens[each] <= self.exact_tokens), key=tokens.__getitem__)
+        chosen = [each for each in subject.examples if each.id in short[: self.exact_examples]]
+        yield from measure_batches(replace(subject, examples=chosen), RADIUS, exact, singly=True)
 
     def _rows(
         self, example: Example, text: ReadText, certificate: Certificate, alpha: float | None
@@ -78,24 +82,18 @@ class LipschitzUpper:
         kind = Kind.CERT_DET if alpha is None else Kind.CERT_PROB
         numbers = {"stacked_norm": certificate.stacked_norm, "rounding": text.rounding}
         radius = certificate.radius() / text.unit
-        yield Reading(
-            Measurement(
-                RADIUS, radius, kind, norm="l2", alpha=alpha, forwards=1, backwards=self.samples, diagnostics=numbers
-            ),
-            example,
-        )
+        paid = {"forwards": 1, "backwards": self.samples, "diagnostics": numbers}
+        yield Reading(measure(RADIUS, radius, kind, norm="l2", alpha=alpha, **paid), example)
         distance = self.radius * text.unit
         bound, status, reason = certificate.lipschitz(distance), MeasurementStatus.OK, ""
         if bound is None:
             bound, status = layer_product(text, distance), MeasurementStatus.VACUOUS
             reason = f"nothing is certified beyond {certificate.horizon / text.unit:.2g}: the product of constants"
-        yield Reading(
-            Measurement(UPPER, bound, kind, norm="l2", radius=self.radius, alpha=alpha, status=status, reason=reason),
-            example,
-        )
+        labels = {"norm": "l2", "radius": self.radius, "alpha": alpha, "status": status, "reason": reason}
+        yield Reading(measure(UPPER, bound, kind, **labels), example)
         if alpha is not None:
             lower = steepest_slope(text, distance, self.ascent_steps)
-            yield Reading(Measurement(LOWER, lower, Kind.LOWER, norm="l2", radius=self.radius), example)
+            yield Reading(measure(LOWER, lower, Kind.LOWER, norm="l2", radius=self.radius), example)
 
 
 def layer_product(text: ReadText, distance: float) -> float:

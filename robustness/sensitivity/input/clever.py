@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, final
 
 import numpy as np
@@ -19,6 +19,7 @@ from robustness.sensitivity.measurement import Direction, Kind, Quantity, Space,
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
+from robustness.victims.batches import TokenBatches
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 CLEVER = Quantity("clever", "token-norms", Direction.ROBUST, scale_free=True)
@@ -79,6 +80,9 @@ def gradient_maxima(
         batches: of uniform points of the ball.
         samples: points a batch.
         generator: on the CPU.
+
+    Raises:
+        OutOfMemoryError: a single point does not fit; batches that do not are halved.
     """
     logits = batch.logits(batch.embeddings).detach()[0].double()
     label = int(batch.labels[0])
@@ -86,20 +90,20 @@ def gradient_maxima(
     others = columns[columns != label]
     many = batch.select(torch.zeros(samples, dtype=torch.long, device=batch.content.device))
     limit = torch.full((samples,), radius, device=batch.content.device)
-    maxima = []
+    tokens = many.content.shape[1]
+    fitting, maxima = TokenBatches(samples * tokens), []
     for _ in range(batches):
         points = random_in_ball(many.content, batch.embeddings.shape[2], limit, Norm.L2, [generator] * samples)
-        moved = EmbeddedBatch(
-            many.embeddings + points.to(many.embeddings),
-            many.content,
-            many.labels,
-            many.unit,
-            many.inputs,
-            many.forward,
-        )
-        jacobian = logit_jacobians(moved)[0].flatten(2).double()
-        slopes = torch.linalg.vector_norm(jacobian[:, label : label + 1] - jacobian[:, others], dim=2)
-        maxima.append(slopes.amax(dim=0).cpu().numpy())
+        moved = replace(many, embeddings=many.embeddings + points.to(many.embeddings))
+
+        def largest(rows: NDArray[np.int64], moved: EmbeddedBatch = moved) -> NDArray[np.float64]:
+            part = moved.select(torch.from_numpy(rows).to(moved.content.device))
+            jacobian = logit_jacobians(part)[0].flatten(2).double()
+            slopes = torch.linalg.vector_norm(jacobian[:, label : label + 1] - jacobian[:, others], dim=2)
+            return np.asarray(slopes.amax(dim=0).cpu().numpy())
+
+        parts = fitting.run(np.full(samples, tokens), largest)
+        maxima.append(np.max([found for _, found in parts], axis=0))
     return np.stack(maxima), (logits[label] - logits[others]).cpu().numpy()
 
 

@@ -40,6 +40,8 @@ PER_TOKEN = Quantity("distance-per-root-token", "token-norms", Direction.ROBUST,
 KAPPA = Quantity("kappa", "1", scale_free=True)
 FIRST_ORDER = Quantity("first-order-radius", "token-norms", Direction.ROBUST, scale_free=True)
 PER_ROW = ("delta", "found", "skipped", "forwards", "backwards", "zero_gradients")
+NOT_FOUND = "no attack of the ensemble found a wrong answer at any distance"
+CLOSED = "it has no token that may be perturbed: all are special or protected"
 BISECTIONS = 8
 """Bisections of the start's length, which leave an error of 1/256."""
 
@@ -81,7 +83,7 @@ class AdversarialDistance:
             readings = list(self._find(subject, norm))
             again = replace(subject, examples=GATE.choose(readings, RELATIVE))
             checked = GATE.check(readings, self._find(again, norm, effort=2), [RELATIVE, DISTANCE, PER_TOKEN, KAPPA])
-            checks, failures = battery.run(subject, self._ensemble(norm).search, norm)
+            checks, failures = battery.run(subject, _attacked(readings), self._ensemble(norm).search, norm)
             for reading in checked:
                 yield _voided(reading, failures)
             yield from checks
@@ -277,24 +279,30 @@ def _readings(examples: Sequence[Example], batch: EmbeddedBatch, found: Embeddin
         labels = paid | {"norm": str(norm), "diagnostics": {"zero_gradients": float(vanished)}}
         distance, example = distances[row], examples[row]
         if math.isinf(distance):
-            nothing = Measurement(
-                RELATIVE,
-                None,
-                Kind.UPPER,
-                norm=str(norm),
-                status=MeasurementStatus.NOT_CONVERGED,
-                reason="no attack of the ensemble found a wrong answer at any distance",
-                **paid,
-            )
+            is_closed = not tokens[row]
+            status = MeasurementStatus.UNSUPPORTED if is_closed else MeasurementStatus.NOT_CONVERGED
+            reason = CLOSED if is_closed else NOT_FOUND
+            nothing = Measurement(RELATIVE, None, Kind.UPPER, norm=str(norm), status=status, reason=reason, **paid)
             readings.append(Reading(nothing, example))
             continue
         relative = distance / batch.unit
-        values = [(DISTANCE, distance), (RELATIVE, relative), (PER_TOKEN, relative / math.sqrt(max(1, tokens[row])))]
+        values = [(DISTANCE, distance), (RELATIVE, relative)]
+        if norm is Norm.L2:  # the largest entry does not grow with the number of tokens
+            values.append((PER_TOKEN, relative / math.sqrt(max(1, tokens[row]))))
         readings += [Reading(measure(quantity, value, Kind.UPPER, **labels), example) for quantity, value in values]
         if distance > 0 and math.isfinite(linear[row]):
             kappa = measure(KAPPA, linear[row] / distance, Kind.ESTIMATE, norm=str(norm))
             readings.append(Reading(kappa, example))
     return readings
+
+
+def _attacked(readings: Iterable[Reading]) -> Iterator[Example]:
+    """The examples with right answers on which the search ran, whether it found a wrong answer or not."""
+    for reading in readings:
+        measured = reading.measurement
+        ran = bool(measured.value) or measured.status is MeasurementStatus.NOT_CONVERGED
+        if reading.example is not None and measured.quantity == RELATIVE and ran:
+            yield reading.example
 
 
 def _voided(reading: Reading, failures: Sequence[str]) -> Reading:

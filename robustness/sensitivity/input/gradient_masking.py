@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -44,15 +44,19 @@ class Battery:
     directions: int
     """Random directions for each example."""
 
-    def run(self, subject: Subject, search: Search, norm: Norm) -> tuple[list[Reading], list[str]]:
+    def run(
+        self, subject: Subject, attacked: Iterable[Example], search: Search, norm: Norm
+    ) -> tuple[list[Reading], list[str]]:
         """Returns the checks' readings and a sentence for each failed check.
 
         Args:
             subject: whose victim was attacked.
+            attacked: examples with right answers on which the attack could run.
             search: the attack.
             norm: of the distances.
         """
-        chosen = self._first_right(subject)
+        wanted = {example.id for example in attacked}
+        chosen = [example for example in subject.examples if example.id in wanted][: self.examples]
         if not chosen:
             return [], []
         victim = subject.any_victim
@@ -70,19 +74,6 @@ class Battery:
                     totals.planted += len(planted.batch.labels)
                     totals.recovered += int((inside.distance(norm) <= planted.radius * (1 + 1e-4)).sum())
         return totals.readings(norm), list(totals.failures())
-
-    def _first_right(self, subject: Subject) -> list[Example]:
-        if not self.examples:
-            return []
-        victim = subject.any_victim
-        unfit = victim.find_unfit(subject.examples)
-        right = set()
-        with frozen(victim), torch.no_grad():
-            for examples in victim.gradient_batches([each for each in subject.examples if each.id not in unfit]):
-                batch = victim.embed(examples)
-                values = margins(batch.logits(batch.embeddings), batch.labels).tolist()
-                right |= {example.id for example, value in zip(examples, values, strict=True) if value >= 0}
-        return [example for example in subject.examples if example.id in right][: self.examples]
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from robustness.sensitivity.measurement import (
     Quantity,
     Space,
     Target,
+    measure,
 )
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.structure.capacity import change_bound
@@ -83,7 +84,7 @@ class LayerProduct:
 def _upper(quantity: Quantity, bound: float, below: float) -> Measurement:
     status = MeasurementStatus.VACUOUS if bound > VACUOUS_RATIO * below else MeasurementStatus.OK
     target, norm = (Target.F, "l2") if quantity is PRODUCT else (Target.THETA, None)
-    return Measurement(quantity, bound, Kind.UPPER, target, norm, status=status)
+    return measure(quantity, bound, Kind.UPPER, target=target, norm=norm, status=status)
 
 
 Network = tuple[list[torch.Tensor], list[torch.Tensor]]
@@ -113,4 +114,4 @@ def _capacity(network: Network | None, point: torch.Tensor) -> Iterator[Measurem
         return
     found = change_bound(*network, point, activation=GELU.value, lipschitz=GELU.first_max)
     yield _upper(CAPACITY, found.bound, found.observed)
-    yield Measurement(CHANGE, found.observed, Kind.EXACT, Target.THETA)
+    yield measure(CHANGE, found.observed, Kind.EXACT, target=Target.THETA)

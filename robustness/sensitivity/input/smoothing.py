@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, final
 
 import numpy as np
@@ -27,6 +28,7 @@ from robustness.sensitivity.measurement import (
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
+from robustness.victims.batches import TokenBatches
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 
 RADIUS = Quantity("certified-radius", "token-norms", Direction.ROBUST, Aggregate.MEAN, scale_free=True)
@@ -154,33 +156,42 @@ def certified_radius(p_lower: float, sigma: float) -> float:
 def noisy_counts(batch: EmbeddedBatch, sigma: float, count: int, generator: torch.Generator) -> NDArray[np.int64]:
     """Returns the count of each answer under noise, shape (labels,).
 
-    Noise is drawn on the device in batches of one size, so memory does not grow with `count`.
+    Noise is drawn on the device in batches of one size, so memory does not grow with `count`. A batch whose forward
+    pass does not fit the memory is halved, like all later ones.
 
     Args:
         batch: of one example.
         sigma: in embedding units.
         count: noisy points.
         generator: on the batch's device.
+
+    Raises:
+        OutOfMemoryError: a single noisy point does not fit.
     """
     rows, tokens, dim = batch.embeddings.shape
     assert rows == 1, "one example at a time"
     content = batch.content[0].nonzero().flatten()
     budget = CUDA_SAMPLE_TOKENS if batch.embeddings.is_cuda else CPU_SAMPLE_TOKENS
-    size = max(1, budget // tokens)
+    size, fitting = max(1, budget // tokens), TokenBatches(budget)
     total: torch.Tensor | None = None
     with torch.inference_mode():
         for start in range(0, count, size):
             number = min(size, count - start)
-            repeated = batch.select(torch.zeros(number, dtype=torch.long, device=content.device))
-            noise = torch.randn(
+            noise = torch.randn(  # all of it before memory may lack, so that votes do not depend on the memory
                 number, len(content), dim, generator=generator, device=content.device, dtype=batch.embeddings.dtype
             )
-            repeated.embeddings[:, content] += sigma * noise
-            logits = repeated.logits(repeated.embeddings)
-            answers = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1])
-            total = answers if total is None else total + answers
+            for _, answers in fitting.run(np.full(number, tokens), partial(_votes, batch, content, sigma * noise)):
+                total = answers if total is None else total + answers
     assert total is not None, "count is at least 1"
     return total.cpu().numpy()
+
+
+def _votes(batch: EmbeddedBatch, content: torch.Tensor, noise: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
+    """The count of each answer under some rows of the noise."""
+    repeated = batch.select(torch.zeros(len(rows), dtype=torch.long, device=content.device))
+    repeated.embeddings[:, content] += noise[int(rows[0]) : int(rows[-1]) + 1]
+    logits = repeated.logits(repeated.embeddings)
+    return torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1])
 
 
 def _device_generator(subject: Subject, example: Example, batch: EmbeddedBatch) -> torch.Generator:

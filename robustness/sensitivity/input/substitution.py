@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from robustness.engine.seeding import example_generator
@@ -66,7 +67,8 @@ class OneSubstitution:
         for example in subject.examples:
             texts = list(dict.fromkeys([example.texts, *single_substitutions(example, synonyms)]))
             try:
-                worst = float(_margins(victim.scores(texts), example.label).min())
+                scores = victim.scores(texts)
+                worst, right = float(_margins(scores, example.label).min()), _are_right(scores, example.label)
             except Exception as error:  # an error of one text: the other examples continue
                 yield errored_reading(ROBUST, f"{type(error).__name__}: {error}", example)
                 continue
@@ -75,7 +77,7 @@ class OneSubstitution:
             if margin.value is None:
                 yield Reading(margin, example)
                 continue
-            yield Reading(measure(ROBUST, float(worst >= 0), Kind.EXACT, **labels), example)
+            yield Reading(measure(ROBUST, float(right.all()), Kind.EXACT, **labels), example)
             yield Reading(margin, example)
 
 
@@ -234,8 +236,13 @@ def certified_words(p_lower: float, overlaps: Sequence[float]) -> int:
 def _count_right(victim: LabelHead, texts: Sequence[Texts], label: int) -> int:
     """The number of texts with a right answer; each distinct text runs once."""
     unique = list(dict.fromkeys(texts))
-    right = dict(zip(unique, (victim.scores(unique).argmax(axis=1) == label).tolist(), strict=True))
+    right = dict(zip(unique, _are_right(victim.scores(unique), label).tolist(), strict=True))
     return sum(right[text] for text in texts)
+
+
+def _are_right(scores: Scores, label: int) -> NDArray[np.bool_]:
+    """Whether each answer is right, as the grader judges: of equal scores the first is the answer."""
+    return np.asarray(scores.argmax(axis=1) == label)
 
 
 def _margins(scores: Scores, label: int) -> torch.Tensor:

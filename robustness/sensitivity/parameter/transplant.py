@@ -86,24 +86,23 @@ class ModuleTransplant:
             yield from distances[name]
         yield from log_ratios(GAP, distances["peft"], distances["full"], "peft-over-full")
         for recipient, donor in (("full", "peft"), ("peft", "full")):
-            accuracy = sum(right[recipient]) / len(subject.examples)
+            answered = sum(right[recipient])
             for module in find_modules(arms[recipient].model):
                 scope = f"{donor}-in-{recipient}"
                 with transplanted(arms[recipient], arms[donor], [module]) as hybrid:
-                    found = self._of_hybrid(subject, chosen, hybrid, accuracy, scope)
+                    found = self._of_hybrid(subject, chosen, hybrid, answered, scope)
                 yield from (replace(reading, layer=module.layer, module=module.name) for reading in found)
                 if found[-1].measurement.status is not MeasurementStatus.UNSUPPORTED:
                     effects = log_ratios(EFFECT, found, distances[recipient], scope)
                     yield from (replace(reading, layer=module.layer, module=module.name) for reading in effects)
 
-    def _of_hybrid(
-        self, subject: Subject, chosen: Subject, hybrid: Head, accuracy: float, scope: str
-    ) -> list[Reading]:
-        """The hybrid's clean accuracy, and its distances unless it is discarded."""
-        own = sum(answered_rightly(hybrid, subject.examples)) / len(subject.examples)
-        readings = [Reading(measure(ACCURACY, own, Kind.EXACT, scope=scope))]
-        if accuracy - own > self.max_accuracy_loss:
-            reason = f"discarded: the hybrid loses {accuracy - own:.3f} of clean accuracy"
+    def _of_hybrid(self, subject: Subject, chosen: Subject, hybrid: Head, answered: int, scope: str) -> list[Reading]:
+        """The hybrid's clean accuracy, and its distances unless it loses too many of the answered examples."""
+        own, count = sum(answered_rightly(hybrid, subject.examples)), len(subject.examples)
+        readings = [Reading(measure(ACCURACY, own / count, Kind.EXACT, scope=scope))]
+        loss = (answered - own) / count  # a difference of shares rounds, so that 0.8 - 0.7 is above 0.1
+        if loss > self.max_accuracy_loss:
+            reason = f"discarded: the hybrid loses {loss:.3f} of clean accuracy"
             status = MeasurementStatus.UNSUPPORTED
             return [
                 *readings,

@@ -6,6 +6,7 @@ whether a trained PEFT checkpoint is more fragile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,6 +91,9 @@ def change_bound(
         activation: fixes 0 and is Lipschitz.
         lipschitz: its constant.
 
+    Returns:
+        The bound, infinite or not a number where it overflows.
+
     Raises:
         ValueError: different numbers of weights and updates.
     """
@@ -103,7 +107,10 @@ def change_bound(
     grown = 1.0
     for update in updates:
         grown *= largest + lipschitz * _spectral(update)
-    bound = float(torch.linalg.vector_norm(x)) * (grown - largest ** len(weights))
+    try:
+        bound = float(torch.linalg.vector_norm(x)) * (grown - largest ** len(weights))
+    except OverflowError:  # of a power; a product becomes infinite
+        bound = math.inf
     return ChangeBound(float(torch.linalg.vector_norm(after - before)), bound)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, final
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from robustness.sensitivity.batching import refusals_as_unsupported, require_float32
+from robustness.sensitivity.batching import measure_batches, require_float32
 from robustness.sensitivity.blocks import find_blocks, puts_tokens_first
 from robustness.sensitivity.measurement import Kind, Quantity, Space, Target, measure
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.sensitivity.structure.updates import Updates, WeightUpdate
+from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
 from robustness.victims.heads.head import Head
 
@@ -65,11 +66,16 @@ class UpdateGain:
             layers = dict(_changed_layers(updates, dict(victim.model.named_modules())))
             if not layers:
                 raise Unsupported("none of its linear layers was changed")
-            with refusals_as_unsupported(), torch.no_grad():
-                for examples in victim.gradient_batches(subject.examples):
-                    batch = victim.embed(examples)
-                    with _recording(layers, updates, batch, tokens_first=_tokens_first(victim, batch)):
-                        batch.logits(batch.embeddings)
+
+            def of_batch(examples: Sequence[Example], batch: EmbeddedBatch) -> list[Reading]:
+                del examples
+                tokens_first = _tokens_first(victim, batch)
+                recording = _recording(layers, updates, batch, tokens_first=tokens_first)
+                with _whole_or_not_at_all(layers), recording, torch.no_grad():
+                    batch.logits(batch.embeddings)
+                return []
+
+            yield from measure_batches(subject, GAIN, of_batch, of_responses=True, needs_margin=False)
         yield from _readings(layers)
 
 
@@ -82,6 +88,18 @@ def _changed_layers(updates: Updates, modules: Mapping[str, torch.nn.Module]) ->
         entries = update.before.shape[1] if update.is_linear else update.before.numel()
         size = float(update.change.double().square().sum())
         yield update.key, Layer(module, update.name, update.layer, size, entries)
+
+
+@contextmanager
+def _whole_or_not_at_all(layers: Mapping[str, Layer]) -> Iterator[None]:
+    """Takes the sums of a batch that fails back: its parts are measured again."""
+    before = [(layer, layer.moved, layer.answered, layer.entered) for layer in layers.values()]
+    try:
+        yield
+    except BaseException:
+        for layer, *sums in before:
+            layer.moved, layer.answered, layer.entered = sums
+        raise
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 
 from robustness.victims.generation.caches import holds
 from robustness.victims.inputs import accepted_inputs
+from robustness.victims.precision import rounding_share
 
 TRIAL_TEXTS = "a b c", "a b c d e f g h i j k l"
 READING_AHEAD = 1e-3
@@ -141,7 +142,9 @@ class CausalModel:
         alone = [self.run(*self.pad([row], left=False), keep=1).logits for row in rows]
         self.forwards, self.token_forwards = forwards, tokens
         plain = torch.cat(alone)
-        return bool((second.logits - plain).abs().max() <= ROUNDING * plain.abs().max())
+        dtype = next(each.dtype for each in self.model.parameters() if each.is_floating_point())
+        rounding = max(ROUNDING, rounding_share(dtype))
+        return bool((second.logits - plain).abs().max() <= rounding * plain.abs().max())
 
 
 def positions_of(mask: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from robustness.recipes.embedding.balls import Norm
 from robustness.sensitivity.bounds.linearised import product
 from robustness.sensitivity.bounds.reading import Reader
+from robustness.sensitivity.input import certified, layer_product
 from robustness.sensitivity.input.certified import LipschitzUpper
 from robustness.sensitivity.input.distance import AdversarialDistance
 from robustness.sensitivity.input.jacobian import MarginGradient
@@ -158,3 +160,45 @@ def test_another_architecture_is_unsupported(architecture: Callable[[str], Any],
 
     with pytest.raises(Unsupported):
         list(probe.measure(subject))
+
+
+def test_a_bound_that_overflows_is_errored_alone(
+    architecture: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = architecture("bert")
+    subject = world.subject(world.full)
+    first = replace(subject, examples=subject.examples[:1])
+    expected = list(LipschitzUpper(radius=10.0, samples=4, ascent_steps=0).measure(first))
+    monkeypatch.setattr(certified, "layer_product", lambda text, distance: math.inf)
+
+    found = list(LipschitzUpper(radius=10.0, samples=4, ascent_steps=0).measure(first))
+
+    radius, upper, lower = (reading.measurement for reading in found)
+    assert (radius, lower) == (expected[0].measurement, expected[2].measurement)
+    assert (upper.quantity.name, upper.status, upper.value) == ("lipschitz-upper", MeasurementStatus.ERRORED, None)
+    assert "overflow" in upper.reason
+
+
+def test_a_layer_product_that_overflows_is_errored_alone(
+    architecture: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = architecture("bert")
+    monkeypatch.setattr(layer_product, "layer_product", lambda text, distance: math.inf)
+
+    found = list(LayerProduct().measure(world.subject(world.full)))
+
+    products, radii = (numbers(found, name) for name in ("layer-product", "layer-product-radius"))
+    assert {each.status for each in products.values()} == {MeasurementStatus.ERRORED}
+    assert [each.value for each in radii.values()] == [0.0] * 3
+    assert len(numbers(found, "capacity-bound")) == 3
+
+
+def test_a_capacity_bound_that_overflows_leaves_the_observed_change() -> None:
+    weight, update = (torch.diag(torch.tensor(each, dtype=torch.float64)) for each in ([0.0, 1e200], [1.0, 0.0]))
+    network = ([weight, weight], [update, update])
+
+    bound, change = layer_product._capacity(network, torch.tensor([1.0, 0.0]).double())
+
+    expected = torch.nn.functional.gelu(torch.nn.functional.gelu(torch.tensor(1.0).double()))
+    assert bound.status is MeasurementStatus.ERRORED
+    assert change.value == pytest.approx(float(expected), rel=1e-12)

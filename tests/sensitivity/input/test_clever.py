@@ -64,3 +64,23 @@ def test_the_probe_labels_an_estimate_between_nothing_and_its_radius(tiny: Any, 
     assert {reading.measurement.kind for reading in readings} == {Kind.ESTIMATE}
     assert [value > 0 for value in values] == right.tolist()
     assert all(0 <= value <= 0.5 for value in values)
+
+
+def test_maxima_do_not_depend_on_the_points_that_fit_the_memory(as_batch: Any, points: torch.Tensor) -> None:
+    def bent(given: torch.Tensor) -> torch.Tensor:
+        return torch.stack([given.square().sum((1, 2)), given.sin().sum((1, 2)), given[:, 0, 0]], dim=1)
+
+    sizes = []
+
+    def within_memory(given: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(given))
+        if len(given) > 3:
+            raise torch.OutOfMemoryError
+        return bent(given)
+
+    expected, gaps = gradient_maxima(as_batch(bent, points[:1]), 0.5, 4, 16, torch.Generator().manual_seed(0))
+    found = gradient_maxima(as_batch(within_memory, points[:1]), 0.5, 4, 16, torch.Generator().manual_seed(0))
+
+    assert max(sizes) == 16 and sum(size > 3 for size in sizes) == 3
+    np.testing.assert_array_equal(found[0], expected)
+    np.testing.assert_array_equal(found[1], gaps)

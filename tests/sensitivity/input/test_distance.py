@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from robustness.recipes.embedding.balls import Norm, sizes
+from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
 from robustness.sensitivity.input.distance import AdversarialDistance, Ensemble, FirstOrderRadius, first_order_radii
 from robustness.sensitivity.input.gradient_masking import Battery, plant, random_directions_win
 from robustness.sensitivity.input.jacobian import logit_jacobians
@@ -254,6 +255,58 @@ def test_an_answer_that_nothing_changes_voids_the_distances(tiny: Any, subject_o
     assert {row.status for row in rows} == {MeasurementStatus.NOT_CONVERGED}
     assert any(row.value is None and "no attack" in row.reason for row in rows)
     assert any(row.value is not None and "without a limit" in row.reason for row in rows)
+
+
+def test_a_text_without_open_tokens_is_unsupported_and_voids_no_other_distance(
+    tiny: Any, subject_of: Any, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ensemble, "search", lambda _, batch: Ddn(steps=20).perturb(batch))
+    text = examples[0].texts[0]
+    closed = replace(examples[0], id="closed", protected=((0, 0, len(text)),))
+    checked = probe(battery=Battery(2, 2))
+
+    found = list(checked.measure(subject_of(tiny.peft, chosen=[closed, *examples[:2]])))
+
+    assert [r for r in found if r.example is None or r.example.id != "closed"] == list(
+        checked.measure(subject_of(tiny.peft, chosen=examples[:2]))
+    )
+    (row,) = (reading.measurement for reading in found if reading.example == closed)
+    assert (row.quantity.name, row.status) == ("relative-distance", MeasurementStatus.UNSUPPORTED)
+    assert "no token that may be perturbed" in row.reason
+
+
+def test_only_the_l2_distance_is_divided_by_the_root_of_its_tokens(
+    tiny: Any, subject_of: Any, examples: list[Example], by_example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ensemble, "search", lambda search, batch: Fmn(search.norm, steps=20).perturb(batch))
+    subject = subject_of(tiny.peft, count=2)
+
+    found = list(probe(*NORMS).measure(subject))
+
+    distances = by_example(found, "relative-distance", "l2")
+    tokens = {each.id: len(subject.any_victim.tokenizer(each.texts[0])["input_ids"]) - 2 for each in examples[:2]}
+    expected = {key: distances[key] / tokens[key] ** 0.5 for key in tokens}
+    assert by_example(found, "distance-per-root-token", "l2") == pytest.approx(expected, rel=1e-6)
+    assert by_example(found, "relative-distance", "linf").keys() == tokens.keys()
+    assert not by_example(found, "distance-per-root-token", "linf")
+
+
+def test_an_example_on_which_the_search_fails_is_errored_and_not_checked(
+    tiny: Any, subject_of: Any, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = replace(examples[0], id="long", texts=(f"{examples[0].texts[0]} film" * 3,))
+
+    def fails_on_long(search: Ensemble, batch: EmbeddedBatch) -> Any:
+        if batch.embeddings.shape[1] > 20:
+            raise RuntimeError("too long")
+        return Ddn(steps=20).perturb(batch)
+
+    monkeypatch.setattr(Ensemble, "search", fails_on_long)
+    found = list(probe(battery=Battery(2, 2)).measure(subject_of(tiny.peft, chosen=[long, *examples[:1]])))
+
+    errored = [reading for reading in found if reading.measurement.status is MeasurementStatus.ERRORED]
+    assert [reading.example for reading in errored] == [long]
+    assert "check-unbounded-success" in {r.measurement.quantity.name for r in found if r.example is None}
 
 
 class Masked(torch.nn.Module):

@@ -73,6 +73,37 @@ def test_noisy_counts_are_those_of_the_closed_form(as_batch: Any, linear: Any, p
     assert counts.sum() == 4000 and low <= counts[label] <= high
 
 
+@pytest.mark.parametrize("room", [1, 7])
+def test_votes_do_not_depend_on_the_points_that_fit_the_memory(
+    room: int, as_batch: Any, linear: Any, points: torch.Tensor
+) -> None:
+    function, sizes = linear[0], []
+
+    def within_memory(given: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(given))
+        if len(given) > room:
+            raise torch.OutOfMemoryError
+        return torch.as_tensor(function(given))
+
+    whole, halved = as_batch(function, points[:1]), as_batch(within_memory, points[:1])
+    expected = noisy_counts(whole, 2.0, 500, torch.Generator().manual_seed(0))
+    sizes.clear()
+    found = noisy_counts(halved, 2.0, 500, torch.Generator().manual_seed(0))
+
+    assert (found > 0).sum() > 1 and found.tolist() == expected.tolist()
+    assert max(sizes) == 102 and sum(size > room for size in sizes) <= 7  # 512 tokens, and its halves
+
+
+def test_a_single_noisy_point_that_does_not_fit_says_so(as_batch: Any, linear: Any, points: torch.Tensor) -> None:
+    def refuse(given: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    batch = as_batch(refuse, points[:1], [0])
+
+    with pytest.raises(torch.OutOfMemoryError):
+        noisy_counts(batch, 2.0, 500, torch.Generator().manual_seed(0))
+
+
 @pytest.fixture(scope="module")
 def measured(tiny: Any, subject_of: Any) -> Any:
     return list(probe().measure(subject_of(tiny.peft, count=4)))

@@ -20,6 +20,7 @@ from robustness.sensitivity.input.substitution import (
     overlap,
 )
 from robustness.sensitivity.measurement import Kind, MeasurementStatus, Target
+from robustness.tasks.grading import LabelGrader
 from robustness.testsets.example import Example
 
 WORDS = ("red", "blue", "green", "cold", "warm", "hot", "old", "new")
@@ -78,6 +79,25 @@ def test_the_worst_single_substitution_of_a_bag_of_words_is_the_known_one(table:
         assert robust[example.id] == float(exact >= 0)
     assert 0 < sum(robust.values()) < len(robust)
     assert {reading.measurement.kind for reading in readings} == {Kind.EXACT}
+
+
+class Tied:
+    """Gives both labels one score for every text."""
+
+    def scores(self, texts: Any) -> Any:
+        return np.zeros((len(texts), 2), dtype=np.float32)
+
+
+def test_a_tie_is_right_exactly_where_the_grader_says_so(table: None, by_example: Any) -> None:
+    """The first of the largest scores is the answer."""
+    examples = [Example(str(label), ("red cold",), label) for label in (0, 1)]
+
+    readings = list(OneSubstitution("counter-fitted").measure(subject(Tied(), examples)))
+
+    graded = LabelGrader(("negative", "positive")).correct(Tied().scores(["red cold"] * 2), examples)
+    robust = by_example(readings, "robust-to-one-substitution")
+    assert [robust["0"], robust["1"]] == graded.tolist() == [1.0, 0.0]
+    assert by_example(readings, "worst-margin-of-one-substitution") == {"0": 0.0, "1": 0.0}
 
 
 def test_a_certificate_over_all_words_holds_for_every_combination(table: None, by_example: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 from robustness import RunSettings, api
 from robustness.reports.tables.columns import Table
 from robustness.sensitivity.measurement import MeasurementStatus
+from robustness.sensitivity.parameter import transplant
 from robustness.sensitivity.parameter.transplant import ModuleTransplant, find_modules, transplanted
 from robustness.sensitivity.probe import Reading, Subject, Unsupported
 from robustness.testsets.example import Example
@@ -215,6 +216,20 @@ def test_a_hybrid_that_answers_worse_is_discarded_with_its_reason(
         ("head", "full-in-peft", None)
     ]
     assert "loses 0.5" in discarded[0].measurement.reason
+
+
+@pytest.mark.parametrize(("right", "discarded"), [(7, False), (6, True)])
+def test_a_hybrid_that_loses_exactly_the_maximum_is_kept(
+    right: int, discarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, ten = replace(PROBE, max_accuracy_loss=0.1), SimpleNamespace(examples=[None] * 10)
+    monkeypatch.setattr(transplant, "answered_rightly", lambda *_: [True] * right + [False] * (10 - right))
+    monkeypatch.setattr(ModuleTransplant, "_distances", lambda *_: [])
+
+    accuracy, *rest = probe._of_hybrid(ten, ten, None, 8, "full-in-peft")  # type: ignore[arg-type]
+
+    assert accuracy.measurement.value == right / 10
+    assert bool(rest) is discarded
 
 
 def test_arms_that_share_no_modules_are_unsupported(

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from robustness.definitions.tasks import find_task
+from robustness.sensitivity.measurement import MeasurementStatus
 from robustness.sensitivity.probe import Reading, Subject
 from robustness.sensitivity.structure.gain import UpdateGain
 from robustness.testsets.example import Example
@@ -71,3 +72,54 @@ def test_layers_that_lora_left_alone_have_no_gain(tiny: Any, measured: Callable)
     assert found["update-gain", None] == pytest.approx(
         np.median([value for (name, module), value in found.items() if name == "update-gain" and module])
     )
+
+
+@pytest.fixture
+def three(tiny: Any) -> tuple[Victim, Callable[..., list[Reading]]]:
+    """A victim of its own, and its readings on three texts and on texts besides."""
+    checkpoint = read_checkpoint("full", str(tiny.full), str(tiny.base))
+    victim = to_victim(load_checkpoint(checkpoint, find_task("sst2")), place("cpu"))
+
+    def run(*others: Example) -> list[Reading]:
+        examples = [*others, *(Example(str(number), (text,), 0) for number, (text, _) in enumerate(tiny.dev[:3]))]
+        return list(UpdateGain().measure(Subject(checkpoint, examples, 0, "d", lambda: victim)))
+
+    return victim, run
+
+
+def test_a_text_that_does_not_fit_the_window_is_errored_alone(three: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim, run = three
+    expected, long = run(), Example("long", ("fine " * 9,), 0)
+
+    def unless_long(method: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(asked: Any) -> Any:
+            if long in asked:
+                raise ValueError("its prompt has more tokens than the window")
+            return method(asked)
+
+        return ask
+
+    for name in ("embed", "gradient_batches"):
+        monkeypatch.setattr(victim, name, unless_long(getattr(victim, name)))
+    monkeypatch.setattr(victim, "find_unfit", lambda asked: {each.id: "too long" for each in asked if each is long})
+    found = run(long)
+
+    assert [reading for reading in found if reading.example is None] == expected
+    (row,) = (reading for reading in found if reading.example is not None)
+    assert (row.example, row.measurement.status) == (long, MeasurementStatus.ERRORED)
+    assert "more tokens than the window" in row.measurement.reason
+
+
+def test_a_batch_that_runs_out_of_memory_halfway_is_measured_in_parts(three: Any) -> None:
+    victim, run = three
+    expected = run()
+
+    def refuse_many(_: Any, arguments: Any) -> None:
+        if len(arguments[0]) > 1:
+            raise torch.OutOfMemoryError
+
+    victim.model.bert.encoder.layer[1].register_forward_pre_hook(refuse_many)
+    found = run()
+
+    values = [[reading.measurement.value for reading in each] for each in (expected, found)]
+    assert values[1] == pytest.approx(values[0], rel=1e-5)

@@ -58,6 +58,42 @@ def test_a_window_wider_than_the_text_is_cut_where_the_longest_row_ends_first(to
     assert [list(each.tokens) for each in found] == expected
 
 
+@pytest.mark.parametrize(
+    ("dtype", "moved", "expected"),
+    [
+        (torch.float32, 5e-4, True),
+        (torch.float32, 2e-2, False),
+        (torch.bfloat16, 2e-2, True),  # a step of bfloat16 is 0.8 % of a number
+        (torch.bfloat16, 2e-1, False),
+    ],
+)
+def test_a_cache_is_refused_beyond_what_the_precision_rounds(
+    dtype: torch.dtype, moved: float, expected: bool, tokenizer: Any
+) -> None:
+    """As by kernels that depend on the number of rows."""
+    model = tiny_model.__wrapped__("llama").to(dtype)
+    model.lm_head.register_forward_hook(lambda _, __, logits: logits * (1 + moved) if len(logits) == 1 else logits)
+
+    with torch.backends.mkldnn.flags(enabled=False):  # a virtual machine may announce instructions that it lacks
+        assert CausalModel(model, tokenizer).can_cache is expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ignored", ["", "position_ids", "attention_mask"])
+def test_a_cache_with_other_positions_or_with_padding_is_refused_in_every_precision(
+    dtype: torch.dtype, ignored: str, tokenizer: Any
+) -> None:
+    model = tiny_model.__wrapped__("gpt2").to(dtype)
+
+    def ignore(_: Any, arguments: Any, keywords: dict[str, Any]) -> Any:
+        return arguments, {name: value for name, value in keywords.items() if name != ignored}
+
+    model.register_forward_pre_hook(ignore, with_kwargs=True)
+
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert CausalModel(model, tokenizer).can_cache is not bool(ignored)
+
+
 @pytest.mark.parametrize("config", [PromptTuningConfig, PrefixTuningConfig])
 def test_learnt_prompts_decode_as_they_answer_whole_texts(config: Any, tokenizer: Any) -> None:
     """Not as their own `generate`: under transformers 5 peft 0.21 does not give the cache on."""
