@@ -107,9 +107,9 @@ def _both(rows: Mapping[str, Set[str]], pair: Pair) -> Set[str]:
 
 
 def record_attacked(chosen: Mapping[Place, Set[str]]) -> tuple[AttackedRecord, ...]:
-    """Returns the attacked rows and their numbers for run.json."""
+    """Returns the attacked rows for run.json."""
     return tuple(
-        AttackedRecord(checkpoint=place[0], testset=place[1], n=len(rows), rows=tuple(sorted(rows)))
+        AttackedRecord(checkpoint=place[0], testset=place[1], rows=tuple(sorted(rows)))
         for place, rows in chosen.items()
     )
 

@@ -148,7 +148,7 @@ def test_a_report_beside_a_run_keeps_what_the_run_writes_into_its_record(
     holder = LockHolder(pid=os.getppid(), host=socket.gethostname(), since="then")
     (folder / "run.lock").write_text(holder.model_dump_json())
     build = report_module.build_report
-    chosen = (AttackedRecord(checkpoint="full-0", testset="clean-set", n=1, rows=("e1",)),)
+    chosen = (AttackedRecord(checkpoint="full-0", testset="clean-set", rows=("e1",)),)
 
     def beside(*given: Any) -> Any:
         built = build(*given)

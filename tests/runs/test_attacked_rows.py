@@ -80,7 +80,7 @@ def test_every_arm_is_attacked_on_the_same_rows_all_of_which_both_have_right(
     assert set(attacked["example_id"]) <= set(both)
     assert not (attacked["status"] == "skipped").any()
     assert report.missing == 0
-    assert {each.n for each in report.record.chosen} == {4}
+    assert {len(each.rows) for each in report.record.chosen} == {4}
     page = (tmp_path / "run" / "report.html").read_text().replace("\u00a0", " ")
     assert f"that both arms have right are attacked (4 of 20 of {report.record.testsets[0].name})" in page
 
@@ -123,7 +123,7 @@ def test_a_clean_row_that_errored_at_first_takes_no_attacked_rows_place_on_resum
     attacked = [report.tables[Table.EXAMPLES].query("attack == 'identity'") for report in (first, again)]
     assert len(attacked[0]) == 2 and preferred not in set(attacked[0]["example_id"])
     assert attacked[1]["example_id"].tolist() == attacked[0]["example_id"].tolist()
-    assert again.missing == again.n_errored == 0 and {each.n for each in again.record.chosen} == {1}
+    assert again.missing == again.n_errored == 0 and {len(each.rows) for each in again.record.chosen} == {1}
 
 
 def test_fewer_rows_than_were_asked_for_are_a_warning(tiny: Any, suite: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.engine.outcome import Status
-from robustness.reports.tables.examples import UNKNOWN, WRONG, judge, keeps_prediction
+from robustness.reports.tables.examples import UNKNOWN, judge, keeps_prediction
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
 from robustness.runs.storage.record import RunRecord
 
@@ -38,8 +38,8 @@ class OutcomeGrid:
     """Attacks whose success is no wrong answer."""
     statuses: NDArray[np.int8]
     """`STATUS_CODES` of every row."""
-    chosen: Mapping[tuple[str, str], int] | None = None
-    """Where only chosen rows are attacked, how many by checkpoint and test set: no other row is left out."""
+    chosen: Mapping[tuple[str, str], NDArray[np.bool_]] | None = None
+    """Where only chosen rows are attacked, which, by checkpoint and test set, (examples,): no other is left out."""
 
     _numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -84,14 +84,11 @@ class OutcomeGrid:
             for name in checkpoints
         ]
         arms = [np.max(each, axis=0) >= 0 for each in cells]
-        if self.chosen is None:
-            return np.asarray(np.logical_or.reduce(arms))
-        wanted = [self.chosen.get((name, testset), 0) for name in checkpoints]
-        if all(rows.sum() >= n for rows, n in zip(arms, wanted, strict=True)):
-            return np.asarray(np.logical_and.reduce(arms))
-        # An interrupted run lacks some rows. One that a single arm has may also be of another pair of that arm.
-        may_be_right = [self.clean_answers(name, testset) != WRONG for name in checkpoints]
-        return np.asarray(np.logical_or.reduce(arms) & np.logical_and.reduce(may_be_right))
+        found = np.logical_or.reduce(arms)
+        if self.chosen is not None:  # an arm of several pairs is attacked on the rows of all of them
+            none = np.zeros_like(found)
+            found = np.logical_and.reduce([found, *(self.chosen.get((name, testset), none) for name in checkpoints)])
+        return np.asarray(found)
 
     def count_left_out(self, checkpoints: Sequence[str], testset: str, attack: str) -> int:
         """How many examples of a cell should have an outcome, and have no judged one on some checkpoint."""
@@ -173,7 +170,13 @@ def build_grid(examples: pd.DataFrame, record: RunRecord | None = None) -> Outco
     robust, clean = judge(examples)
     chosen = None
     if record is not None and record.attacked is not None:
-        chosen = {(each.checkpoint, each.testset): each.n for each in record.chosen}
+        chosen = {}
+        for each in record.chosen:
+            rows = (examples["testset"] == each.testset) & examples["example_id"].isin(each.rows)
+            if rows.any():
+                mask = np.zeros(sizes[testset[rows.argmax()]], dtype=bool)
+                mask[within[rows.to_numpy()]] = True
+                chosen[each.checkpoint, each.testset] = mask
     return OutcomeGrid(
         frame=examples,
         robust=robust,

@@ -82,12 +82,12 @@ def _quantised(pairs: Sequence[PairRecord], record: RunRecord) -> Iterator[str]:
 def _chosen(pairs: Sequence[PairRecord], record: RunRecord) -> Iterator[str]:
     if record.attacked is None:
         return
-    numbers = {(each.checkpoint, each.testset): each.n for each in record.chosen}
+    rows = {(each.checkpoint, each.testset): set(each.rows) for each in record.chosen}
     counts = []
     for testset in dict.fromkeys(each.testset for each in record.chosen):
         arms = [[(name, testset) for name in (pair.reference, pair.candidate)] for pair in pairs]
         # An arm of several pairs is attacked on the rows of all of them.
-        of_pairs = [min(numbers[place] for place in both) for both in arms if all(place in numbers for place in both)]
+        of_pairs = [len(rows[one] & rows[other]) for one, other in arms if one in rows and other in rows]
         if of_pairs:
             fewest, most = min(of_pairs), max(of_pairs)
             n = f"{most}" if fewest == most else f"{fewest} to {most}"

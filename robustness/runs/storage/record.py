@@ -169,8 +169,7 @@ class AttackedRecord(Definition):
 
     checkpoint: str
     testset: str
-    n: int
-    rows: tuple[str, ...] = ()
+    rows: tuple[str, ...]
     """Ids of the examples; a resumed run keeps them."""
 
 
@@ -241,7 +240,9 @@ class RunRecord(Definition):
         """Returns the number of attacked rows of a test set on a checkpoint; the maximum until they are chosen."""
         if self.attacked is None:
             return testset.n_used
-        found = (each.n for each in self.chosen if (each.checkpoint, each.testset) == (checkpoint, testset.name))
+        found = (
+            len(each.rows) for each in self.chosen if (each.checkpoint, each.testset) == (checkpoint, testset.name)
+        )
         return next(found, min(self.attacked, testset.n_used))
 
     def find_testset(self, name: str) -> TestsetRecord:

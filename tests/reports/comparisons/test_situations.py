@@ -308,11 +308,14 @@ def test_examples_that_one_arm_alone_has_are_left_out_of_every_row() -> None:
     assert [row.n_left_out for row in pairs.itertuples()] == [left_out[attack] for attack in pairs["attack"]]
 
 
-def chosen_rows(asked: Mapping[str, str], numbers: Mapping[str, int]) -> pd.DataFrame:
-    """Rows by checkpoint and attack, of a run that attacks chosen rows: a dot where an example has none."""
+def chosen_rows(asked: Mapping[str, str], wanted: Mapping[str, str]) -> pd.DataFrame:
+    """Rows by checkpoint and attack, of a run that attacks the wanted rows: a dot where an example has none."""
     arms = [arm("f", "full"), arm("l"), arm("d", "dora")]
     record = make_record(arms, [("f", "l", 0), ("f", "d", 0)], attacks={"a": "word", "b": "word"})
-    chosen = tuple(AttackedRecord(checkpoint=name, testset="t", n=n) for name, n in numbers.items())
+    chosen = tuple(
+        AttackedRecord(checkpoint=name, testset="t", rows=tuple(f"e{number}" for number in numbers))
+        for name, numbers in wanted.items()
+    )
     frames = []
     for place, letters in asked.items():
         checkpoint, attack = place.split("/")
@@ -323,9 +326,9 @@ def chosen_rows(asked: Mapping[str, str], numbers: Mapping[str, int]) -> pd.Data
 
 
 def test_a_chosen_row_that_an_interrupted_run_lacks_on_one_arm_is_left_out() -> None:
-    """The last example is wrong on the candidate without an attack, so no attack was ever to ask it."""
-    pools = {"f/none": "rrrrrr", "l/none": "rrrrrb"}
-    rows = chosen_rows(pools | {"f/a": "rbrr.r", "l/a": "rb...."}, {"f": 5, "l": 4})
+    """The last example was chosen for another pair of the reference."""
+    pools = {"f/none": "rrrrrr", "l/none": "rrrrrr"}
+    rows = chosen_rows(pools | {"f/a": "rbrr.r", "l/a": "rb...."}, {"f": "01235", "l": "0123"})
 
     assert rows.loc[("f-l", "a"), ["n", "n_left_out"]].tolist() == [2, 2]
 
@@ -333,7 +336,7 @@ def test_a_chosen_row_that_an_interrupted_run_lacks_on_one_arm_is_left_out() -> 
 def test_a_row_that_one_attack_lacks_is_left_out_and_that_of_another_pair_is_not() -> None:
     pools = {f"{name}/none": "rrrrrr" for name in "fld"}
     attacked = {"f/a": "rbrr..", "l/a": "rbr...", "d/a": ".brr..", "f/b": "rrrb..", "l/b": "r.....", "d/b": ".rrr.."}
-    rows = chosen_rows(pools | attacked, {"f": 4, "l": 3, "d": 3})
+    rows = chosen_rows(pools | attacked, {"f": "0123", "l": "012", "d": "123"})
 
     assert rows["n_left_out"].to_dict() == {
         ("f-l", "a"): 0, ("f-l", "b"): 2, ("f-l", "worst-case"): 2,

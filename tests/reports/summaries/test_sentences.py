@@ -623,8 +623,10 @@ def test_methods_are_named_as_often_for_nine_pairs_as_for_three(
 
 
 def test_the_attacked_rows_are_those_of_both_arms_not_those_of_an_arm_of_several_pairs(run_writer: Any) -> None:
-    numbers = {"lora-0": 6, "full-0": 10, "lora-1": 8, "full-1": 10}
-    chosen = tuple(AttackedRecord(checkpoint=name, testset="clean-set", n=n) for name, n in numbers.items())
+    letters = {"lora-0": "abcdef", "full-0": "abcdefghij", "lora-1": "abcdghij", "full-1": "abcdeghijk"}
+    chosen = tuple(
+        AttackedRecord(checkpoint=name, testset="clean-set", rows=tuple(ids)) for name, ids in letters.items()
+    )
     record = run_writer.record(seeds=2).model_copy(update={"attacked": 10, "chosen": chosen})
 
     of_one, of_both = (" ".join(describe_circumstances(record.pairs[:n], record)) for n in (1, 2))
