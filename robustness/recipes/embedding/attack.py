@@ -27,7 +27,7 @@ from robustness.tasks.grading import Grade, grade_finite
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
 from robustness.victims.heads.head import Head
-from robustness.victims.isolation import recover
+from robustness.victims.isolation import recover, without_frames
 
 CHUNK = 1024
 """Examples sorted by length at a time; bounds memory."""
@@ -252,6 +252,7 @@ def attack_embeddings(
             while stack:
                 batch = stack.pop()
                 crash: Crash | None = None
+                failure: BaseException | None = None
                 started = time.perf_counter()
                 try:
                     with watchdog.limit(max_seconds):
@@ -259,12 +260,14 @@ def attack_embeddings(
                 except (CheckpointError, UsageError):
                     raise
                 except (Exception, SearchTimeout) as error:  # a user's attack may raise anything; the row says what
-                    recover(_reason(error, max_seconds))
+                    failure = without_frames(error)
+                if failure is not None:  # only here is its memory free
+                    recover(_reason(failure, max_seconds))
                     if len(batch) > 1:
                         stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
                         continue
-                    crash = None if isinstance(error, SearchTimeout) else Crash(batch[0], error)
-                    outcomes = [errored(batch[0], _reason(error, max_seconds))]
+                    crash = None if isinstance(failure, SearchTimeout) else Crash(batch[0], failure)
+                    outcomes = [errored(batch[0], _reason(failure, max_seconds))]
                 each = (time.perf_counter() - started) / len(batch)
                 for outcome in outcomes:
                     yield replace(outcome, seconds=each)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from frames import Spilling
 
 from robustness.definitions.tasks import find_task
 from robustness.engine.outcome import Status
@@ -206,6 +207,18 @@ def test_one_faulty_example_is_errored_and_the_others_go_on(
     assert list(errors) == ["3"]
     assert reason in (errors["3"] or "")
     assert len(outcomes) == len(examples)
+
+
+def test_memory_is_freed_once_no_frame_of_a_failed_batch_holds_a_tensor(
+    tiny: Any, examples: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spilling = Spilling()
+    monkeypatch.setattr("robustness.recipes.embedding.attack.recover", spilling.recover)
+
+    outcomes = run(Faulty(spilling), load(tiny, "full"), examples[2:5])
+
+    assert len(spilling.held) > 1 and not any(spilling.held)
+    assert outcomes["3"].error == "OutOfMemoryError: no memory"
 
 
 def test_an_example_on_which_an_attack_loops_for_ever_is_errored_and_the_others_go_on(
