@@ -21,7 +21,7 @@ from robustness.recipes.embedding.ball_attacks import BallAttack
 from robustness.recipes.embedding.balls import Norm, sizes
 from robustness.recipes.embedding.minimal_norm import MinimalAttack
 from robustness.recipes.embedding.responses import lengthen
-from robustness.recipes.embedding.trial import EmbeddingResult
+from robustness.recipes.embedding.trial import COSTS, EmbeddingResult
 from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import Grade, grade_finite
 from robustness.testsets.example import Example
@@ -127,10 +127,7 @@ def _merge(result: EmbeddingResult, rows: torch.Tensor, later: EmbeddingResult) 
         result,
         delta=result.delta.index_copy(0, rows, later.delta),
         found=result.found.index_copy(0, rows, later.found),
-        forwards=result.forwards.index_add(0, rows, later.forwards),
-        backwards=result.backwards.index_add(0, rows, later.backwards),
-        zero_gradients=result.zero_gradients.index_add(0, rows, later.zero_gradients),
-    )
+    ).with_costs_of(later, rows)
 
 
 @final
@@ -194,6 +191,8 @@ class EmbeddingOutcome:
     """Median token norm: l2 / unit and linf / unit compare between models."""
     tokens: int
     """Content tokens; l2 / sqrt(tokens) compares between lengths."""
+    queries: int
+    """Points that the attack asked about, the clean one not included."""
     forwards: int
     """The judge's two included."""
     backwards: int
@@ -304,7 +303,7 @@ def _attack_batch(
     labels = batch.labels.tolist()
     clean_grades = _grades(victim, examples, clean, judgement.clean_grades)
     grades = _grades(victim, examples, logits, judgement.grades)
-    costs = zip(result.forwards.tolist(), result.backwards.tolist(), result.zero_gradients.tolist(), strict=True)
+    costs = [getattr(result, name).tolist() for name in COSTS]
     return [
         EmbeddingOutcome(
             example=example,
@@ -315,6 +314,7 @@ def _attack_batch(
             linf=linf[row],
             unit=batch.unit,
             tokens=tokens[row],
+            queries=queries,
             forwards=forwards + 2,
             backwards=backwards,
             zero_gradients=zero_gradients,
@@ -323,7 +323,9 @@ def _attack_batch(
             clean_grade=clean_grades[row],
             grade=grades[row],
         )
-        for row, (example, (forwards, backwards, zero_gradients)) in enumerate(zip(examples, costs, strict=True))
+        for row, (example, queries, forwards, backwards, zero_gradients) in enumerate(
+            zip(examples, *costs, strict=True)
+        )
     ]
 
 
@@ -352,4 +354,4 @@ def _is_finite(clean: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
 
 def errored(example: Example, reason: str) -> EmbeddingOutcome:
     """Returns the outcome of an example that could not be attacked."""
-    return EmbeddingOutcome(example, Status.ERRORED, None, None, 0.0, 0.0, 1.0, 0, 0, 0, 0, 0.0, reason)
+    return EmbeddingOutcome(example, Status.ERRORED, None, None, 0.0, 0.0, 1.0, 0, 0, 0, 0, 0, 0.0, reason)

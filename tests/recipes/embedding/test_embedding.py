@@ -25,6 +25,7 @@ from robustness.recipes.embedding.attack import (
 from robustness.recipes.embedding.ball_attacks import Apgd, Fgsm, Pgd
 from robustness.recipes.embedding.balls import Norm
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
+from robustness.recipes.embedding.recipe import attack_ball
 from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
@@ -136,6 +137,19 @@ def test_passes_are_what_the_victim_counted(tiny: Any, examples: list) -> None:
     outcomes = run(ATTACKS["pgd-l2"], victim, examples).values()
 
     assert victim.forwards - before == sum(outcome.forwards for outcome in outcomes)
+
+
+def test_a_row_has_the_queries_of_every_radius_and_none_where_nothing_may_be_perturbed(
+    tiny: Any, examples: list
+) -> None:
+    victim, recipe = load(tiny, "full"), attack_ball("pgd", Norm.L2, radii=(1e-6, 2e-6, 3e-6), steps=5)
+
+    rows = {row.example_id: row for row in recipe.run(victim, examples, seed=0, digest="digest")}
+
+    failed = [row for row in rows.values() if row.status is Status.FAILED and row.example_id != "empty"]
+    assert len(failed) >= 4
+    assert {(row.queries, row.forwards) for row in failed} == {(3 * 6, 3 * (1 + 6) + 2)}
+    assert rows["wrong"].queries == rows["empty"].queries == 0
 
 
 def test_the_model_is_left_as_it_was(tiny: Any, examples: list) -> None:
