@@ -15,7 +15,7 @@ from robustness.errors import AttackError
 from robustness.tasks.objective import Objective, ObjectiveKind
 from robustness.testsets.example import Example
 from robustness.victims.heads.text_gradients import TextGradient
-from robustness.victims.isolation import recover
+from robustness.victims.isolation import recover, without_frames
 
 TEXTS = 256
 """At most so many gradients are held at a time, or one longer question's; the rest wait for the next round."""
@@ -83,11 +83,13 @@ def answer_gradients(victim: Respondent | Scorer, accounts: Sequence[GradientAcc
         part = stack.pop()
         try:
             _answer(victim, part, objective)
+            continue
         except Exception as error:  # the fault of one example's text or of the model; that example's row says which
-            recover(f"{type(error).__name__}: {error}")
-            if len(part) == 1:
-                part[0].fault = error
-                continue
+            fault = without_frames(error)
+        recover(f"{type(fault).__name__}: {fault}")  # only here is its memory free
+        if len(part) == 1:
+            part[0].fault = fault
+        else:
             stack += [part[len(part) // 2 :], part[: len(part) // 2]]
 
 

@@ -207,11 +207,12 @@ def _ask_each(name: str, probes: Sequence[Texts], ask: Callable[[Texts], R]) -> 
         except RobustnessError:
             raise
         except Exception as error:  # of many classes, as in the gate itself
-            recover_memory()
             reason = reason or f"{type(error).__name__}: {first_line(error)}"
+        else:
+            answered = True
+            yield probe, found
             continue
-        answered = True
-        yield probe, found
+        recover_memory()
     if not answered:
         raise CheckpointError(f"checkpoint {name}: fails on each of the first {len(probes)} clean texts: {reason}")
 

@@ -12,6 +12,7 @@ from robustness.victims.batches import recover_memory
 K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
+E = TypeVar("E", bound=BaseException)
 
 GONE = 3
 """Consecutive groups of examples that fail alone with the same kind of error before the victim is at fault."""
@@ -105,8 +106,21 @@ class Isolation:
         return Fault(reason)
 
 
+def without_frames(error: E) -> E:
+    """Returns the error after it and its causes lost their tracebacks, whose frames hold tensors."""
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            left += [each.__cause__, each.__context__]
+    return error
+
+
 def recover(reason: str) -> None:
-    """Frees a failed call's memory; raises VictimGoneError if the device is lost."""
+    """Frees a failed call's memory, once its error is handled; raises VictimGoneError if the device is lost."""
     try:
         recover_memory()
     except Exception as error:  # any error of a broken device

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import Architecture
+from frames import Spilling
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
@@ -525,6 +526,18 @@ def test_a_model_that_fails_on_every_text_is_refused_with_what_it_says(
         CheckpointError, match="full: fails on each of the first 8 clean texts: LookupError: no such word"
     ):
         inspect(tiny.full)
+
+
+def test_memory_is_freed_once_no_frame_of_a_text_that_does_not_fit_holds_a_tensor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spilling = Spilling()
+    monkeypatch.setattr(gate, "recover_memory", spilling.recover)
+
+    with pytest.raises(CheckpointError, match="full: fails on each of the first 2 clean texts: OutOfMemoryError"):
+        list(gate._ask_each("full", [("a film",), ("a plot",)], spilling))
+
+    assert spilling.held == [0, 0]
 
 
 def test_attention_that_turns_with_a_short_batch_is_named_with_what_to_set(tmp_path: Path, clean: list) -> None:

@@ -21,13 +21,13 @@ from robustness.recipes.embedding.ball_attacks import BallAttack
 from robustness.recipes.embedding.balls import Norm, sizes
 from robustness.recipes.embedding.minimal_norm import MinimalAttack
 from robustness.recipes.embedding.responses import lengthen
-from robustness.recipes.embedding.trial import EmbeddingResult
+from robustness.recipes.embedding.trial import COSTS, EmbeddingResult
 from robustness.tasks.abilities import Ability
 from robustness.tasks.grading import Grade, grade_finite
 from robustness.testsets.example import Example
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
 from robustness.victims.heads.head import Head
-from robustness.victims.isolation import recover
+from robustness.victims.isolation import recover, without_frames
 
 CHUNK = 1024
 """Examples sorted by length at a time; bounds memory."""
@@ -127,10 +127,7 @@ def _merge(result: EmbeddingResult, rows: torch.Tensor, later: EmbeddingResult) 
         result,
         delta=result.delta.index_copy(0, rows, later.delta),
         found=result.found.index_copy(0, rows, later.found),
-        forwards=result.forwards.index_add(0, rows, later.forwards),
-        backwards=result.backwards.index_add(0, rows, later.backwards),
-        zero_gradients=result.zero_gradients.index_add(0, rows, later.zero_gradients),
-    )
+    ).with_costs_of(later, rows)
 
 
 @final
@@ -194,6 +191,8 @@ class EmbeddingOutcome:
     """Median token norm: l2 / unit and linf / unit compare between models."""
     tokens: int
     """Content tokens; l2 / sqrt(tokens) compares between lengths."""
+    queries: int
+    """Points that the attack asked about, the clean one not included."""
     forwards: int
     """The judge's two included."""
     backwards: int
@@ -252,6 +251,7 @@ def attack_embeddings(
             while stack:
                 batch = stack.pop()
                 crash: Crash | None = None
+                failure: BaseException | None = None
                 started = time.perf_counter()
                 try:
                     with watchdog.limit(max_seconds):
@@ -259,12 +259,14 @@ def attack_embeddings(
                 except (CheckpointError, UsageError):
                     raise
                 except (Exception, SearchTimeout) as error:  # a user's attack may raise anything; the row says what
-                    recover(_reason(error, max_seconds))
+                    failure = without_frames(error)
+                if failure is not None:  # only here is its memory free
+                    recover(_reason(failure, max_seconds))
                     if len(batch) > 1:
                         stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
                         continue
-                    crash = None if isinstance(error, SearchTimeout) else Crash(batch[0], error)
-                    outcomes = [errored(batch[0], _reason(error, max_seconds))]
+                    crash = None if isinstance(failure, SearchTimeout) else Crash(batch[0], failure)
+                    outcomes = [errored(batch[0], _reason(failure, max_seconds))]
                 each = (time.perf_counter() - started) / len(batch)
                 for outcome in outcomes:
                     yield replace(outcome, seconds=each)
@@ -301,7 +303,7 @@ def _attack_batch(
     labels = batch.labels.tolist()
     clean_grades = _grades(victim, examples, clean, judgement.clean_grades)
     grades = _grades(victim, examples, logits, judgement.grades)
-    costs = zip(result.forwards.tolist(), result.backwards.tolist(), result.zero_gradients.tolist(), strict=True)
+    costs = [getattr(result, name).tolist() for name in COSTS]
     return [
         EmbeddingOutcome(
             example=example,
@@ -312,6 +314,7 @@ def _attack_batch(
             linf=linf[row],
             unit=batch.unit,
             tokens=tokens[row],
+            queries=queries,
             forwards=forwards + 2,
             backwards=backwards,
             zero_gradients=zero_gradients,
@@ -320,7 +323,9 @@ def _attack_batch(
             clean_grade=clean_grades[row],
             grade=grades[row],
         )
-        for row, (example, (forwards, backwards, zero_gradients)) in enumerate(zip(examples, costs, strict=True))
+        for row, (example, queries, forwards, backwards, zero_gradients) in enumerate(
+            zip(examples, *costs, strict=True)
+        )
     ]
 
 
@@ -349,4 +354,4 @@ def _is_finite(clean: NDArray[np.float32], logits: NDArray[np.float32]) -> bool:
 
 def errored(example: Example, reason: str) -> EmbeddingOutcome:
     """Returns the outcome of an example that could not be attacked."""
-    return EmbeddingOutcome(example, Status.ERRORED, None, None, 0.0, 0.0, 1.0, 0, 0, 0, 0, 0.0, reason)
+    return EmbeddingOutcome(example, Status.ERRORED, None, None, 0.0, 0.0, 1.0, 0, 0, 0, 0, 0, 0.0, reason)

@@ -85,7 +85,7 @@ class ShrinkingPgd:
             tried = pgd.perturb_from(batch.select(rows), reached * (1 - share), start)
             better = tried.found & (sizes(tried.delta, self.norm) < reached)
             delta = torch.where(better[:, None, None], tried.delta, result.delta[rows])
-            result = _with_costs(result, rows, tried, delta)
+            result = replace(result, delta=result.delta.index_copy(0, rows, delta)).with_costs_of(tried, rows)
             share = torch.where(better, share, share / 2)
         return result
 
@@ -93,26 +93,12 @@ class ShrinkingPgd:
 def best_of(results: Sequence[EmbeddingResult], norm: Norm) -> EmbeddingResult:
     """Returns each row's smallest perturbation found, with the costs of all; the results are of one batch."""
     best = results[0]
+    rows = torch.arange(len(best.found), device=best.found.device)
     for other in results[1:]:
         better = other.distance(norm) < best.distance(norm)
         best = replace(
             best,
             delta=torch.where(better[:, None, None], other.delta, best.delta),
             found=best.found | other.found,
-            forwards=best.forwards + other.forwards,
-            backwards=best.backwards + other.backwards,
-            zero_gradients=best.zero_gradients + other.zero_gradients,
-        )
+        ).with_costs_of(other, rows)
     return best
-
-
-def _with_costs(
-    result: EmbeddingResult, rows: torch.Tensor, tried: EmbeddingResult, delta: torch.Tensor
-) -> EmbeddingResult:
-    return replace(
-        result,
-        delta=result.delta.index_copy(0, rows, delta),
-        forwards=result.forwards.index_add(0, rows, tried.forwards),
-        backwards=result.backwards.index_add(0, rows, tried.backwards),
-        zero_gradients=result.zero_gradients.index_add(0, rows, tried.zero_gradients),
-    )

@@ -29,9 +29,6 @@ from robustness.tasks.abilities import Ability
 from robustness.testsets.example import Example
 from robustness.victims.heads.head import Head
 
-CLEAN_AND_JUDGE = 3
-"""Forward passes that are no queries: the search's clean one, and the judge's clean and perturbed ones."""
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -165,7 +162,6 @@ def name_embedding_attack(attack: object, name: str) -> EmbeddingRecipe:
 
 
 def _as_row(outcome: EmbeddingOutcome, norm: Norm, victim: Head) -> Outcome:
-    """Counts every forward pass on a perturbed input as a query, except the judge's."""
     example, status, grader = outcome.example, outcome.status, victim.grader
     attacked = status in (Status.SUCCEEDED, Status.FAILED)
     row = Outcome.of(
@@ -175,7 +171,7 @@ def _as_row(outcome: EmbeddingOutcome, norm: Norm, victim: Head) -> Outcome:
         clean=Answered(example, outcome.clean_grade),
         given=Answered(None, outcome.grade if attacked else None),
         spent=Spent(
-            queries=max(0, outcome.forwards - CLEAN_AND_JUDGE) if attacked else 0,
+            queries=outcome.queries if attacked else 0,
             forwards=outcome.forwards,
             seconds=outcome.seconds,
             backwards=outcome.backwards,

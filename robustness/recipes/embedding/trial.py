@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import final
 
@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from robustness.errors import UsageError
 from robustness.recipes.embedding.balls import Norm, sizes
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, margins
+
+COSTS = ("queries", "forwards", "backwards", "zero_gradients")
+"""Fields of a result that add up over the searches of an example."""
 
 
 class Loss(StrEnum):
@@ -52,6 +55,8 @@ class EmbeddingResult:
     """Whether the attack believes that delta changes the answer; a judge decides."""
     skipped: torch.Tensor
     """Whether the answer was wrong before the attack; such a row is not attacked and its delta is zero."""
+    queries: torch.Tensor
+    """Points asked about, the clean one not included."""
     forwards: torch.Tensor
     backwards: torch.Tensor
     zero_gradients: torch.Tensor
@@ -75,6 +80,16 @@ class EmbeddingResult:
     def relative_distance(self, norm: Norm) -> torch.Tensor:
         """The distance in median token norms, shape (batch,)."""
         return self.distance(norm) / self.unit
+
+    def with_costs_of(self, other: EmbeddingResult, rows: torch.Tensor) -> EmbeddingResult:
+        """Returns this result with the costs of another search added.
+
+        Args:
+            other: a result of those rows alone.
+            rows: int64 indices into this batch.
+        """
+        costs = {name: getattr(self, name).index_add(0, rows, getattr(other, name)) for name in COSTS}
+        return replace(self, **costs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +119,8 @@ class Trial:
         self.delta = torch.zeros_like(batch.embeddings)
         count = torch.zeros_like(batch.labels)
         self._found = count.bool()
-        self._forwards, self._backwards, self._zero_gradients = count, count.clone(), count.clone()
+        self._queries, self._forwards = count.clone(), count.clone()
+        self._backwards, self._zero_gradients = count.clone(), count.clone()
         self._right = ~self.fooled(torch.arange(len(count), device=count.device), self.delta)
 
     def open_rows(self) -> torch.Tensor:
@@ -124,7 +140,7 @@ class Trial:
         broken = ~largest.isfinite()
         if broken.any():
             gradient[broken] = 0.0
-        self._forwards[rows] += 1
+        self._count(rows, delta)
         self._backwards[rows] += 1
         self._zero_gradients[rows] += (broken | (largest == 0)).long()
         return Slope(rising.detach(), margins(logits.detach(), batch.labels), gradient)
@@ -134,7 +150,7 @@ class Trial:
         batch = self._part(rows)
         with torch.no_grad():
             logits = batch.logits(batch.embeddings + delta)
-        self._forwards[rows] += 1
+        self._count(rows, delta)
         return margins(logits, batch.labels)
 
     def fooled(self, rows: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
@@ -183,11 +199,17 @@ class Trial:
             delta=self.delta,
             found=self._found,
             skipped=~self._right,
+            queries=self._queries,
             forwards=self._forwards,
             backwards=self._backwards,
             zero_gradients=self._zero_gradients,
             unit=self.batch.unit,
         )
+
+    def _count(self, rows: torch.Tensor, delta: torch.Tensor) -> None:
+        """Counts one forward pass; it is a query unless the point is the clean one."""
+        self._forwards[rows] += 1
+        self._queries[rows] += delta.flatten(1).any(dim=1)
 
     def _part(self, rows: torch.Tensor) -> EmbeddedBatch:
         return self.batch if len(rows) == len(self.batch.labels) else self.batch.select(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -58,7 +58,7 @@ class BoundaryWalk:
                 break
             delta, reached, crosses = _cross(trial, ascent.points, nearest, steepness)
             crosses &= result.found
-        return _with_costs(trial.result(), result)
+        return trial.result().with_costs_of(result, rows)
 
 
 def _cross(
@@ -83,12 +83,3 @@ def _cross(
         radius = torch.where(low > 0, low + (high - low) * share.clamp(0.1, 0.9), inwards)
     boundary = torch.where(low > 0, low + (high - low) * share.clamp(0.0, 1.0), high)
     return rescale(directions, high), boundary, low < nearest
-
-
-def _with_costs(result: EmbeddingResult, before: EmbeddingResult) -> EmbeddingResult:
-    return replace(
-        result,
-        forwards=result.forwards + before.forwards,
-        backwards=result.backwards + before.backwards,
-        zero_gradients=result.zero_gradients + before.zero_gradients,
-    )

@@ -15,7 +15,7 @@ from robustness.recipes.embedding.balls import Norm, random_in_ball, sizes
 from robustness.recipes.embedding.deepfool import DeepFool, ShrinkingPgd, best_of
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
 from robustness.recipes.embedding.responses import lengthen
-from robustness.recipes.embedding.trial import EmbeddingResult, Loss, Trial
+from robustness.recipes.embedding.trial import COSTS, EmbeddingResult, Loss, Trial
 from robustness.sensitivity.batching import measure_batches
 from robustness.sensitivity.convergence import GATE
 from robustness.sensitivity.input.boundary_walk import BoundaryWalk
@@ -39,7 +39,7 @@ RELATIVE = Quantity("relative-distance", "token-norms", Direction.ROBUST, scale_
 PER_TOKEN = Quantity("distance-per-root-token", "token-norms", Direction.ROBUST, scale_free=True)
 KAPPA = Quantity("kappa", "1", scale_free=True)
 FIRST_ORDER = Quantity("first-order-radius", "token-norms", Direction.ROBUST, scale_free=True)
-PER_ROW = ("delta", "found", "skipped", "forwards", "backwards", "zero_gradients")
+PER_ROW = ("delta", "found", "skipped", *COSTS)
 NOT_FOUND = "no attack of the ensemble found a wrong answer at any distance"
 CLOSED = "it has no token that may be perturbed: all are special or protected"
 BISECTIONS = 8
@@ -154,6 +154,7 @@ class Ensemble:
             delta=torch.zeros_like(batch.embeddings),
             found=torch.zeros_like(wrong),
             skipped=wrong,
+            queries=0 * count,
             forwards=count,
             backwards=0 * count,
             zero_gradients=0 * count,
@@ -203,24 +204,19 @@ def with_row(result: EmbeddingResult, row: torch.Tensor, one: EmbeddingResult) -
         result,
         delta=result.delta.index_copy(0, row, one.delta),
         found=result.found.index_copy(0, row, one.found),
-        forwards=result.forwards.index_add(0, row, one.forwards),
-        backwards=result.backwards.index_add(0, row, one.backwards),
-        zero_gradients=result.zero_gradients.index_add(0, row, one.zero_gradients),
-    )
+    ).with_costs_of(one, row)
 
 
 def _stacked(results: Sequence[EmbeddingResult]) -> EmbeddingResult:
     """Joins results of batches of one shape."""
-    delta, found, skipped, forwards, backwards, zero_gradients = (
-        torch.cat([getattr(each, name) for each in results]) for name in PER_ROW
-    )
-    return EmbeddingResult(delta, found, skipped, forwards, backwards, zero_gradients, results[0].unit)
+    joined = {name: torch.cat([getattr(each, name) for each in results]) for name in PER_ROW}
+    return EmbeddingResult(**joined, unit=results[0].unit)
 
 
 def _smallest_row(result: EmbeddingResult, norm: Norm) -> EmbeddingResult:
     """Reduces rows of one example to the smallest result, with the costs of all."""
     best = result.distance(norm).argmin()[None]
-    costs = {name: getattr(result, name).sum()[None] for name in ("forwards", "backwards", "zero_gradients")}
+    costs = {name: getattr(result, name).sum()[None] for name in COSTS}
     return replace(result, delta=result.delta[best], found=result.found[best], skipped=result.skipped[best], **costs)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robustness.tasks.grading import Grader
 from robustness.testsets.example import Example, Span
+from robustness.victims.batches import recover_memory
 from robustness.victims.heads.embedded_batch import frozen, margins
 from robustness.victims.vocabulary import Vocabulary, vocabulary_of
 
@@ -91,10 +92,11 @@ def differentiate_batches(
             except torch.cuda.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
-                torch.cuda.empty_cache()
-                stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+            else:
+                found |= zip((id(example) for example in batch), gradients, strict=True)
                 continue
-            found |= zip((id(example) for example in batch), gradients, strict=True)
+            recover_memory()
+            stack += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
     return [found[id(example)] for example in examples]
 
 

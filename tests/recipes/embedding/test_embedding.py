@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from frames import Spilling
 
 from robustness.definitions.tasks import find_task
 from robustness.engine.outcome import Status
@@ -24,6 +25,7 @@ from robustness.recipes.embedding.attack import (
 from robustness.recipes.embedding.ball_attacks import Apgd, Fgsm, Pgd
 from robustness.recipes.embedding.balls import Norm
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn
+from robustness.recipes.embedding.recipe import attack_ball
 from robustness.recipes.embedding.trial import EmbeddingResult
 from robustness.testsets.example import Example
 from robustness.victims.files.checkpoint import read_checkpoint
@@ -137,6 +139,19 @@ def test_passes_are_what_the_victim_counted(tiny: Any, examples: list) -> None:
     assert victim.forwards - before == sum(outcome.forwards for outcome in outcomes)
 
 
+def test_a_row_has_the_queries_of_every_radius_and_none_where_nothing_may_be_perturbed(
+    tiny: Any, examples: list
+) -> None:
+    victim, recipe = load(tiny, "full"), attack_ball("pgd", Norm.L2, radii=(1e-6, 2e-6, 3e-6), steps=5)
+
+    rows = {row.example_id: row for row in recipe.run(victim, examples, seed=0, digest="digest")}
+
+    failed = [row for row in rows.values() if row.status is Status.FAILED and row.example_id != "empty"]
+    assert len(failed) >= 4
+    assert {(row.queries, row.forwards) for row in failed} == {(3 * 6, 3 * (1 + 6) + 2)}
+    assert rows["wrong"].queries == rows["empty"].queries == 0
+
+
 def test_the_model_is_left_as_it_was(tiny: Any, examples: list) -> None:
     victim = load(tiny, "full")
     wanted = [parameter.requires_grad for parameter in victim.model.parameters()]
@@ -206,6 +221,18 @@ def test_one_faulty_example_is_errored_and_the_others_go_on(
     assert list(errors) == ["3"]
     assert reason in (errors["3"] or "")
     assert len(outcomes) == len(examples)
+
+
+def test_memory_is_freed_once_no_frame_of_a_failed_batch_holds_a_tensor(
+    tiny: Any, examples: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spilling = Spilling()
+    monkeypatch.setattr("robustness.recipes.embedding.attack.recover", spilling.recover)
+
+    outcomes = run(Faulty(spilling), load(tiny, "full"), examples[2:5])
+
+    assert len(spilling.held) > 1 and not any(spilling.held)
+    assert outcomes["3"].error == "OutOfMemoryError: no memory"
 
 
 def test_an_example_on_which_an_attack_loops_for_ever_is_errored_and_the_others_go_on(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from robustness.errors import UsageError
 from robustness.recipes.embedding.attack import ROUNDING, attack_radii
 from robustness.recipes.embedding.ball_attacks import Apgd, BallAttack, Fgsm, Pgd, checkpoints
 from robustness.recipes.embedding.balls import Norm, sizes
+from robustness.recipes.embedding.deepfool import DeepFool, ShrinkingPgd, best_of
 from robustness.recipes.embedding.minimal_norm import Ddn, Fmn, MinimalAttack
 from robustness.recipes.embedding.trial import EmbeddingResult, Loss, losses
 from robustness.victims.heads.embedded_batch import EmbeddedBatch
@@ -297,6 +299,56 @@ def test_costs_are_counted_for_each_example() -> None:
     assert (pgd.forwards[pgd.found] <= 9).all()
     assert ddn.backwards.tolist() == [10] * 30
     assert ddn.forwards[ddn.found].tolist() == [1 + 10 + 1 + 3] * int(ddn.found.sum())
+
+
+def count_points(batch: EmbeddedBatch) -> tuple[EmbeddedBatch, torch.Tensor]:
+    """The batch, and how often the model was asked about each row at another point than the clean one."""
+    counts = torch.zeros_like(batch.labels)
+
+    def forward(points: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        rows = inputs["rows"]
+        for row, is_clean in zip(rows.tolist(), (points == batch.embeddings[rows]).all(2).all(1), strict=True):
+            counts[row] += int(not is_clean)
+        return batch.forward(points, inputs)
+
+    return replace(batch, forward=forward), counts
+
+
+@pytest.mark.parametrize("method", [*BALL, *MINIMAL, DeepFool(Norm.L2), DeepFool(Norm.LINF)], ids=repr)
+def test_queries_are_the_points_asked_about_without_the_clean_one(method: BallAttack | MinimalAttack) -> None:
+    batch, counts = count_points(plant(curved(), 12))
+
+    if isinstance(method, Fgsm | Pgd | Apgd):
+        result = attack_radii(method, batch, (0.02, 0.1, 0.4), generators(12))
+        assert 0 < int(result.found.sum()) < 12
+    else:
+        result = method.perturb(batch)
+
+    assert result.queries.tolist() == counts.tolist()
+    assert (result.queries < result.forwards).all()
+
+
+def test_queries_of_several_searches_add_up() -> None:
+    batch, counts = count_points(plant(curved(), 12))
+
+    first = best_of([DeepFool(Norm.LINF, steps=2).perturb(batch), Fmn(Norm.LINF, steps=5).perturb(batch)], Norm.LINF)
+    result = ShrinkingPgd(Norm.LINF, rounds=2, steps=3).shorten(batch, first)
+
+    assert result.queries.tolist() == counts.tolist()
+    assert (result.queries > first.queries).any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_radius_that_finds_nothing_costs_the_same_queries(count: int) -> None:
+    batch, radii = plant(curved(), 5), (1e-4, 2e-4, 3e-4)[:count]
+
+    pgd, apgd, fgsm = (
+        attack_radii(method, batch, radii, generators(5))
+        for method in (Pgd(Norm.L2, steps=5), Apgd(Norm.L2, steps=5), Fgsm(Norm.L2))
+    )
+
+    assert pgd.queries.tolist() == apgd.queries.tolist() == [count * (5 + 1)] * 5
+    assert fgsm.queries.tolist() == [count] * 5  # the gradient is that of the clean point
 
 
 def test_apgd_beats_pgd_at_a_poor_step_size() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from frames import Spilling
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from robustness import Example
@@ -150,6 +151,18 @@ def test_a_lost_device_ends_the_attack_at_the_first_failure(
     with pytest.raises(VictimGoneError, match="the device is lost .*illegal memory access.* after .*device-side"):
         run(gbda(), victim, labelled(victim, ("a dull plot",), ("the song is cold",)))
     assert fails.calls == 1
+
+
+def test_memory_is_freed_once_no_frame_of_a_failed_search_holds_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    spilling = Spilling()
+    monkeypatch.setattr(gbda_module, "find_places", spilling)
+    monkeypatch.setattr(gbda_module, "recover", spilling.recover)
+    victim = bag_victim(TOKENIZERS["word pieces"], seed=12)
+
+    outcomes = run(gbda(), victim, labelled(victim, ("a dull plot",), ("the song is cold",)))
+
+    assert spilling.held == [0, 0]
+    assert {outcome.error for outcome in outcomes.values()} == {"OutOfMemoryError: no memory"}
 
 
 def test_three_failures_in_a_row_end_the_attack_unless_memory_is_short(

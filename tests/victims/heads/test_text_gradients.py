@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
+from frames import Spilling
 from small_questions import WORDS, answering_head, question, read_windows
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from robustness.tasks.answer_scores import normalised_tokens
 from robustness.tasks.task import Task
 from robustness.testsets.example import Example
+from robustness.victims.heads import text_gradients
 from robustness.victims.heads.spans.answering import AnsweringVictim
+from robustness.victims.heads.text_gradients import TextGradient
 from robustness.victims.heads.verbalisers import PromptedVictim
 from robustness.victims.toy_models import word_pieces
 
@@ -164,3 +167,21 @@ def test_a_question_without_a_gold_span_has_no_gradient(answering: AnsweringVict
 
     assert [gradient.vanished for gradient in gradients] == [True, False]
     assert answering.text_gradients([]) == []
+
+
+def test_memory_is_freed_once_no_frame_of_a_batch_that_does_not_fit_holds_a_tensor(
+    prompted: PromptedVictim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spilling = Spilling()
+    monkeypatch.setattr(text_gradients, "recover_memory", spilling.recover)
+    examples = [Example(str(number), ("denver", "rome"), 1, attacked=(1,)) for number in range(4)]
+
+    def differentiate(batch: Sequence[Example]) -> list[TextGradient]:
+        if len(batch) > 1:
+            spilling()
+        return prompted.text_gradients(batch)
+
+    found = text_gradients.differentiate_batches(prompted, examples, [examples], differentiate)
+
+    assert spilling.held == [0, 0, 0]  # four, then both halves
+    assert len(found) == 4

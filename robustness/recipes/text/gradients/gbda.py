@@ -25,7 +25,7 @@ from robustness.tasks.objective import Objective
 from robustness.testsets.example import Example, Texts
 from robustness.victims.heads.embedded_batch import EmbeddedBatch, frozen, margins
 from robustness.victims.heads.head import Head
-from robustness.victims.isolation import recover
+from robustness.victims.isolation import recover, without_frames
 from robustness.victims.language_model import SameVocabularyModel
 
 OBJECTIVE = Objective()
@@ -125,7 +125,7 @@ class Gbda:
                     )
                 except Exception as error:  # a missing model or a full device: the run continues, the row holds it
                     problem = f"{type(error).__name__}: {error}"
-                    crash = Crash(example, error.with_traceback(None))  # a traceback holds tensors
+                    crash = Crash(example, without_frames(error))
                 if problem:
                     recover(problem)
                     outcome = errored(example, gold, problem)
