@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
 """Codes of errors of file systems without locks; NFS locks no folder, because none is open for writing."""
 TOKEN_BYTES = 4
+WAIT_SECONDS = 0.05
+"""Interval at which a held path is tried again."""
 
 
 def name_draft(path: Path) -> Path:
@@ -28,20 +31,24 @@ def find_drafts(path: Path) -> list[Path]:
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[None]:
+def hold(path: Path, patience: float | None = None) -> Iterator[None]:
     """Waits until no other process holds a path, then holds it; the file of the lock stays beside it, in its folder.
 
     The operating system releases the lock of a killed process. On a file system without locks nothing waits.
+
+    Args:
+        path: What is held; by one `with` of a process at a time.
+        patience: Seconds after which nothing is held and nothing waits, for a holder may be stopped; None: no limit.
     """
-    with _held(os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)):
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if patience is None:
+            _lock(descriptor, fcntl.LOCK_EX)
+        else:
+            _wait(descriptor, patience)
         yield
-
-
-@contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Waits until no other process holds a folder, then holds it; otherwise as `hold`, without a file."""
-    with _held(os.open(folder, os.O_RDONLY)):
-        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -51,8 +58,15 @@ def join(folder: Path) -> Iterator[Callable[[], bool]]:
     Once told so, it holds the folder alone, and may remove it. On a file system without locks no other is seen.
     """
     descriptor = _enter(folder)
+
+    def is_alone() -> bool:
+        if _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return True
+        _lock(descriptor, fcntl.LOCK_SH)  # which the attempt has given up
+        return False
+
     try:
-        yield lambda: _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield is_alone
     finally:
         os.close(descriptor)
 
@@ -80,10 +94,7 @@ def _lock(descriptor: int, operation: int) -> bool:
     return True
 
 
-@contextmanager
-def _held(descriptor: int) -> Iterator[None]:
-    try:
-        _lock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _wait(descriptor: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) and time.monotonic() < deadline:
+        time.sleep(WAIT_SECONDS)

@@ -59,14 +59,19 @@ def source_digest(kind: type) -> str:
 
 
 def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"custom_{path.stem}", path)
+    # Two files of one name are two modules, and none is one that somebody imports.
+    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"_robustness_{unique}_{path.stem}", path)
     assert spec is not None and spec.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up there
     try:
         with importing_textattack():  # the file may import it
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's file may raise anything
         sys.modules.pop(module.__name__, None)
+        if before is not None:
+            sys.modules[module.__name__] = before
         raise UsageError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module

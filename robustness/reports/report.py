@@ -231,7 +231,10 @@ def _write(folder: Path, built: BuiltReport) -> None:
     for table, frame in made.tables.items():
         write_table(frame, table, folder / f"{table}.csv")
     found = {"statistics": made.record.statistics, "violations": made.record.violations}
-    write_record(folder, read_record(folder).model_copy(update=found))
+    record = read_record(folder)
+    changed = record.model_copy(update=found)
+    if changed != record:  # its time tells other reports that the run has gone on
+        write_record(folder, changed)
     write_page(folder, made.record, made.tables, built.replays, made.disagreements)
 
 

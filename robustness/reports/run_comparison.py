@@ -111,7 +111,8 @@ def match_arms(first: pd.DataFrame, second: pd.DataFrame) -> tuple[PairedOutcome
     columns = ["example_id", "group_id", "text", "gold", "robust_right", "clean_right"]
     both = first[columns].merge(second[columns], on="example_id", suffixes=("_a", "_b"))
     judged = both[both["robust_right_a"].notna() & both["robust_right_b"].notna()]
-    both = judged[(judged["text_a"] == judged["text_b"]) & (judged["gold_a"] == judged["gold_b"])]
+    told = judged.fillna({f"{name}_{run}": "" for name in ("text", "gold") for run in "ab"})
+    both = judged[(told["text_a"] == told["text_b"]) & (told["gold_a"] == told["gold_b"])]
     known = both["clean_right_a"].notna() & both["clean_right_b"].notna()
     paired = PairedOutcomes(
         reference=both["robust_right_a"].to_numpy(dtype=bool),

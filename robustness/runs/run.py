@@ -56,7 +56,8 @@ def execute(
             _compute(schedule, prepared, placement, execution, doubts)
         except BaseException:
             with suppress(Exception):  # the first error is the important one
-                _write_warnings(out, prepared.plan, store, doubts, schedule.gaps)
+                gaps = (*read_record(out).suspicions, *schedule.gaps)  # not all has been looked at
+                _write_warnings(out, prepared.plan, store, doubts, gaps)
             raise
         _write_warnings(out, prepared.plan, store, doubts, schedule.gaps)
 
@@ -108,6 +109,6 @@ def _write_warnings(out: Path, plan: Plan, store: Store, doubts: Sequence[str], 
     """Keeps warnings of earlier processes, but drops suspicions and gaps of which the cause is mended."""
     record = read_record(out)
     labelled = [testset.name for testset in record.testsets if testset.labels]
-    suspicions = (*gaps, *run_sanity_checks(store, plan.attacks, labelled))
+    suspicions = tuple(dict.fromkeys([*gaps, *run_sanity_checks(store, plan.attacks, labelled)]))
     kept = [warning for warning in record.warnings if warning not in record.suspicions]
     update_record(out, warnings=tuple(dict.fromkeys([*kept, *doubts, *suspicions])), suspicions=suspicions)

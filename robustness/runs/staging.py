@@ -59,7 +59,7 @@ def staged(
                 raise
             raise DataError(name_rows(str(error), settings.data, out / GIVEN / NAME)) from None
         finally:
-            if not (out / FILE_NAME).is_file() and is_alone():
+            if is_alone() and not (out / FILE_NAME).is_file():
                 shutil.rmtree(out / GIVEN, ignore_errors=True)
                 with suppress(OSError):  # it existed before, or is not empty
                     out.rmdir()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import pickle
 import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -108,6 +110,25 @@ def test_a_users_file_may_have_dataclasses_with_postponed_annotations(tmp_path: 
     attack = find_attack(f"{path}:Repeat").attack
 
     assert repr(attack) == "Repeat(count=2)"
+
+
+def test_users_files_of_one_name_are_modules_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none of one that a file imports."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "custom_repeat.py").write_text("COUNT = 5")
+    for name, count in (("one", "COUNT"), ("two", "3")):
+        (tmp_path / name).mkdir()
+        written = DATACLASS.replace("count: int = 2", f"count: int = {count}")
+        written = written.replace(
+            "from robustness import Access", "from robustness import Access\nfrom custom_repeat import COUNT"
+        )
+        (tmp_path / name / "repeat.py").write_text(written)
+
+    one, two = (find_attack(f"{tmp_path / name / 'repeat.py'}:Repeat").attack for name in ("one", "two"))
+
+    assert (one.count, two.count) == (5, 3)
+    assert "count: int = COUNT" in inspect.getsource(type(one))
+    assert pickle.loads(pickle.dumps(one)) == one
 
 
 def test_a_file_that_cannot_be_imported_leaves_no_module(tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ def test_a_warning_of_what_was_left_out_goes_once_the_run_has_made_up_for_it(
 
     assert torn.missing_replays == n > 0 == mended.missing_replays
     assert [each.text for each in describe_gaps(torn)] == [
-        f"{n} answers to texts of the other arm are missing: the run was interrupted; the same command resumes"
+        f"{n} texts that broke one arm have no answer of the other: they are not asked yet, "
+        "or the model fails on them; the same command tries again"
     ]
     assert not list(describe_gaps(mended))
     assert left_out and all("-> lora | " in each and each.endswith("the first: broken") for each in left_out)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from robustness.engine.outcome import Status
 from robustness.reports.tables.examples import UNKNOWN, judge, keeps_prediction
 from robustness.runs.cells import NO_ATTACK, WORST_CASE
-from robustness.runs.storage.record import RunRecord
+from robustness.runs.storage.record import AttackedRecord, RunRecord
 
 ROBUST, CLEAN = "robust", "clean"
 """What `OutcomeGrid.numbers` gives beside the columns of examples.csv."""
@@ -170,13 +170,7 @@ def build_grid(examples: pd.DataFrame, record: RunRecord | None = None) -> Outco
     robust, clean = judge(examples)
     chosen = None
     if record is not None and record.attacked is not None:
-        chosen = {}
-        for each in record.chosen:
-            rows = (examples["testset"] == each.testset) & examples["example_id"].isin(each.rows)
-            if rows.any():
-                mask = np.zeros(sizes[testset[rows.argmax()]], dtype=bool)
-                mask[within[rows.to_numpy()]] = True
-                chosen[each.checkpoint, each.testset] = mask
+        chosen = dict(_mark_chosen(examples, within, record.chosen))
     return OutcomeGrid(
         frame=examples,
         robust=robust,
@@ -187,6 +181,22 @@ def build_grid(examples: pd.DataFrame, record: RunRecord | None = None) -> Outco
         statuses=_code_statuses(examples["status"]),
         chosen=chosen,
     )
+
+
+def _mark_chosen(
+    examples: pd.DataFrame, within: NDArray[np.int64], chosen: Sequence[AttackedRecord]
+) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]]]:
+    """Which examples of each checkpoint and test set are to be attacked, (examples,)."""
+    once = examples[["testset", "example_id"]].assign(number=within).drop_duplicates()
+    numbers = {
+        str(name): dict(zip(mine["example_id"], mine["number"], strict=True))
+        for name, mine in once.groupby("testset")
+    }
+    for each in chosen:
+        known = numbers.get(each.testset, {})
+        mask = np.zeros(len(known), dtype=bool)
+        mask[[known[row] for row in each.rows if row in known]] = True
+        yield (each.checkpoint, each.testset), mask
 
 
 def _number_within(testset: NDArray[np.int64], example: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:

@@ -9,6 +9,7 @@ from statistics import fmean
 
 import pandas as pd
 
+from robustness.reports.comparisons.comparison import Family
 from robustness.runs.storage.record import CheckpointRecord, PairRecord, RunRecord
 from robustness.stats import Verdict
 
@@ -68,9 +69,21 @@ def pairs_of_methods(labels: Iterable[str], record: RunRecord) -> dict[str, tupl
 
 
 def pairs_in_methods(pairs: pd.DataFrame, record: RunRecord) -> frozenset[str]:
-    """Returns the names of the pairs whose method has rows over several training seeds: these speak for them."""
+    """Returns the names of the pairs for which a method's rows over several training seeds speak.
+
+    They do so where they have every planned comparison of the pair: one that a single seed lacks is in none of them.
+    """
     pooled = pairs.loc[pairs["n_seeds"].astype(float) > 1, "pair"].unique()
-    return frozenset(pair.name for mine in pairs_of_methods(pooled, record).values() for pair in mine)
+    if not len(pooled):
+        return frozenset()
+    planned = pairs.loc[pairs["family"] == Family.PLANNED, ["pair", "testset", "attack"]]
+    places = {name: set(zip(mine["testset"], mine["attack"], strict=True)) for name, mine in planned.groupby("pair")}
+    return frozenset(
+        pair.name
+        for label, mine in pairs_of_methods(pooled, record).items()
+        for pair in mine
+        if places.get(pair.name, set()) <= places.get(label, set())
+    )
 
 
 def shown_rows(pairs: pd.DataFrame, record: RunRecord) -> pd.DataFrame:

@@ -44,14 +44,14 @@ def render_ending(report: Report) -> Iterator[Part]:
 
 def describe_gaps(report: Report) -> Iterator[Sentence]:
     """Yields what a run has not done yet, and what is at fault."""
-    missing = {
-        "outcomes": report.missing,
-        "answers to texts of the other arm": report.missing_replays,
-        "probe cells": report.missing_measurements,
-    }
-    for what, n in missing.items():
+    for what, n in {"outcomes": report.missing, "probe cells": report.missing_measurements}.items():
         if n:
             yield Sentence(f"{n} {what} are missing: {describe_progress(report.folder)}")
+    if report.missing_replays:
+        yield Sentence(
+            f"{report.missing_replays} texts that broke one arm have no answer of the other: they are not asked yet, "
+            "or the model fails on them; the same command tries again"
+        )
     for violation in report.record.violations:
         yield Sentence(f"fault: {violation}")
 

@@ -32,7 +32,7 @@ from robustness.runs.storage.record import PairRecord, RunRecord
 from robustness.stats import CANDIDATE_FRAGILE, REFERENCE_FRAGILE, Reason, Verdict
 
 ONE_SEED = "One training seed: this compares two checkpoints, not two methods."
-SEEDS_MISSING = "Other training seeds have no outcomes in common yet: this compares two checkpoints, not two methods."
+SEEDS_MISSING = "Other training seeds lack some of these outcomes: this compares two checkpoints, not two methods."
 
 
 @dataclass(frozen=True, slots=True)

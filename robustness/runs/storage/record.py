@@ -16,7 +16,7 @@ from robustness.errors import RunError
 from robustness.runs.storage.disk import replace_durably
 from robustness.runs.storage.lock import FILE_NAME as LOCK_FILE
 from robustness.runs.storage.releases import explain_other_release, find_other_release
-from robustness.sharing import hold_folder
+from robustness.sharing import hold
 from robustness.tasks.objective import ObjectiveKind
 from robustness.tasks.task import Task
 from robustness.versions import compared_versions, library_versions
@@ -24,6 +24,8 @@ from robustness.versions import compared_versions, library_versions
 FILE_NAME = "run.json"
 GIVEN = "given"
 """Folder of models, rows and tasks given as objects."""
+PATIENCE = 60.0
+"""Seconds to wait for a process that changes run.json or writes tables."""
 DRAWN = "drawn at random by the seed, stratified by label, in whole groups"
 """How a limit takes examples from a test set."""
 
@@ -298,8 +300,12 @@ def write_record(out: Path, record: RunRecord) -> None:
 
 @contextmanager
 def hold_record(out: Path) -> Iterator[None]:
-    """Waits until no other process changes run.json or writes tables, then keeps the others waiting."""
-    with hold_folder(out):
+    """Waits until no other process changes run.json or writes tables, then keeps the others waiting.
+
+    A process that holds it for longer than PATIENCE has stopped, or writes large tables; then this one does not wait.
+    Every file is replaced in one step, so that at worst an older table replaces a newer one.
+    """
+    with hold(out / FILE_NAME, PATIENCE):
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,25 +26,29 @@ _CASELESS = (
 )
 _IN_WORD = rf"[^\W{_CASELESS}]"
 """What makes one word with the digits or letters beside it; a script without case often writes no blanks."""
+_HAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
+"""Han, kana and Hangul. Other scripts without case write blanks, and a hyphen behind a prefix, as in Hebrew."""
 # Possessive or bounded everywhere, so that any text is scanned only a few times.
 _READING = re.compile(
     rf"""
       (?P<none>(?<!{_IN_WORD})(?i:none|unknown|undetermined
         |(?:cannot|can't|can\ not|could\ not)\ be\ (?:determined|answered|known)
         |not\ enough\ information|insufficient\ information)(?!{_IN_WORD}))
-    | (?P<sign>(?<!{_IN_WORD})(?<![\d)\]}}%.])[-+\u2212])?  # behind a number or a bracket it is an operation
-      (?:\\?[$\u20ac\u00a3\u00a5\u20b9]\s?(?P<inner>[-\u2212])?)?
+    | (?P<sign>(?<![^\W{_HAN}])(?<![)\]}}%.\uff09\u3011])[-+\u2212\uff0d])?  # behind a bracket it subtracts
+      (?:\\?[$\u20ac\u00a3\u00a5\u20b9]\s?(?P<inner>[-\u2212\uff0d])?)?
       (?<!{_IN_WORD})(?<!\d)(?<!\d[/\u2044])              # a part of a name, or of a date, is no number
       (?:
           (?P<whole>\d++)\ (?P<part>\d++)[/\u2044](?P<of>\d++)(?![/\u2044.]\d)
-        | (?P<digits>\d{{1,3}}(?:,\d{{3}}){{1,33}}+(?!\d)|\d++)?(?P<decimals>(?<!\.)\.\d++)?
+        | (?P<digits>\d{{1,3}}(?:,\d{{3}}){{1,33}}+(?!\d)|\d++)?(?P<decimals>(?<![.\uff0e])[.\uff0e]\d++)?
           (?(digits)|(?(decimals)|(?!)))                 # one of them at least
-          (?:[eE](?P<exponent>[-+]?\d++))?
+          (?:[eE](?P<exponent>[-+]?\d++)(?![eE]))?
           (?:[/\u2044](?P<denominator>\d++)(?![/\u2044.]\d))?
       )
     """,
     re.VERBOSE,
 )
+_UNIT = re.compile(rf"[{_HAN}]+")
+"""Between a number and a hyphen, which then subtracts or makes a range."""
 _VULGAR = {
     ord(sign): f" {value}"
     for sign, value in zip(
@@ -86,10 +91,10 @@ class NumberParser:
 
     Rules: units do not count, including currency signs and the percent sign (50 % is 50, as in gold answers). Commas
     separate thousands in groups of three, and lists otherwise. A sign counts if it touches a number or its currency
-    sign and there is nothing before it to subtract from. `a/b` without blanks is a fraction, and `w a/b` with a < b
-    is a mixed number. A slash between blanks is a division. Digits after a letter are part of a name, except
-    after letters without case, as in Chinese. Words such as "None" or "cannot be determined" are the answer
-    UNANSWERABLE; they count in the order of the numbers.
+    sign and there is nothing before it to subtract from. In Chinese that may be a number with its unit. `a/b` without
+    blanks is a fraction, and `w a/b` with a < b is a mixed number. A slash between blanks is a division.
+    Digits after a letter are part of a name, except after letters without case, as in Chinese. Words such as "None"
+    or "cannot be determined" are the answer UNANSWERABLE; they count in the order of the numbers.
 
     Source: the marker is GSM8K's (arXiv 2110.14168), the answer "None" GSM-Plus's (arXiv 2402.19255).
 
@@ -109,9 +114,8 @@ class NumberParser:
     def read(self, response: str) -> NumberReadings:
         """Returns each rule's answer."""
         _, found, behind = response.partition(self.marker) if self.marker else ("", "", "")
-        matches = list(_READING.finditer(response.translate(_VULGAR)))
-        last = next((answer for match in reversed(matches) for answer in reversed(_answers(match))), None)
-        return NumberReadings(next(find_numbers(behind), None) if found else None, last)
+        last = deque(find_numbers(response), maxlen=1)
+        return NumberReadings(next(find_numbers(behind), None) if found else None, last[0] if last else None)
 
 
 def find_numbers(text: str) -> Iterator[ParsedAnswer]:
@@ -120,20 +124,21 @@ def find_numbers(text: str) -> Iterator[ParsedAnswer]:
     >>> [answer.text for answer in find_numbers("-$1,080.50, 1/3 and 3 in 2 1/4")]
     ['-2161/2', '1/3', '3', '9/4']
     """
-    for match in _READING.finditer(text.translate(_VULGAR)):
-        yield from _answers(match)
+    text, end = text.translate(_VULGAR), 0
+    for match in _READING.finditer(text):
+        unit = text[end : match.start()] if end else ""
+        end = match.end()
+        if match["none"]:
+            yield UNANSWERABLE
+            continue
+        for number in _values(match, is_signed=_UNIT.fullmatch(unit) is None):
+            yield ParsedAnswer(str(number), (str(number),), number)
 
 
-def _answers(match: re.Match[str]) -> list[ParsedAnswer]:
-    if match["none"]:
-        return [UNANSWERABLE]
-    return [ParsedAnswer(str(number), (str(number),), number) for number in _values(match)]
-
-
-def _values(match: re.Match[str]) -> Iterator[Fraction]:
+def _values(match: re.Match[str], *, is_signed: bool) -> Iterator[Fraction]:
     if any(len(group.replace(",", "")) > LONGEST for group in match.groups("")):
         return
-    negative = (match["sign"] or match["inner"] or "+") != "+"
+    negative = ((is_signed and match["sign"]) or match["inner"] or "+") != "+"
     if match["whole"]:
         part, of = int(match["part"]), int(match["of"])
         whole = Fraction(int(match["whole"]))

@@ -555,7 +555,7 @@ def test_one_training_seed_compares_two_checkpoints(planted: Any, run_writer: An
     # Two seeds are planned; no row is over both.
     assert [answer.caveats for answer in two] == [(SEEDS_MISSING,)] * 2
     assert SEEDS_MISSING == (
-        "Other training seeds have no outcomes in common yet: this compares two checkpoints, not two methods."
+        "Other training seeds lack some of these outcomes: this compares two checkpoints, not two methods."
     )
 
 
@@ -599,6 +599,17 @@ def test_a_pair_whose_method_has_no_answer_is_not_folded_away(planted: Any, run_
     assert [answer.name for answer in answers.shown] == ["sst2 lora, 3 seeds", "pair-3"]
     assert answers.shown[1].arms.candidate.name == "DoRA" and answers.shown[1].caveats == (ONE_SEED,)
     assert [answer.name for answer in answers.folded] == ["pair-0", "pair-1", "pair-2"]
+
+
+def test_a_pair_with_a_comparison_that_another_seed_lacks_is_not_folded_away(planted: Any, run_writer: Any) -> None:
+    everywhere, alone = [planted.row(pair=f"pair-{n}") for n in range(3)], planted.row(pair="pair-0", testset="other")
+    over = planted.row(pair="sst2 lora, 3 seeds", n_seeds=3)
+
+    answers = summarise_run(planted.table(*everywhere, alone, over), run_writer.mixed())
+
+    assert [answer.name for answer in answers.shown][:2] == ["sst2 lora, 3 seeds", "pair-0"]
+    assert SEEDS_MISSING in answers.shown[1].caveats
+    assert [answer.name for answer in answers.folded] == ["pair-1", "pair-2"]
 
 
 def test_without_a_method_no_pair_is_folded_away(planted: Any, run_writer: Any) -> None:

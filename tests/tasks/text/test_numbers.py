@@ -65,6 +65,11 @@ TABLE = [
     ("\u517118\u4e2a", ["18"]),
     ("\u662f-1,080.5", ["-2161/2"]),
     ("\u662f1e5\u4e2a", ["100000"]),
+    ("5\u4e2a-3\u4e2a", ["5", "3"]),  # with a unit between, it is a range or a difference
+    ("\u5171 5\u5143-3\u5143=2\u5143", ["5", "3", "2"]),
+    ("\u05d1-1990", ["1990"]),  # "in 1990", with a prefix and a hyphen
+    ("\uff0d\uff15 \uff13\uff0e\uff15 \uff08\uff15\uff09-3", ["-5", "7/2", "5", "3"]),
+    ("7e7e 1e5e3", ["7", "1"]),
     ("\u662fNone\u7684", ["none"]),
     ("\u3067\u300118\u672c\u3001\uc5d418\uac1c", ["18", "18"]),  # Japanese and Korean
     ("\u0647\u064818", ["18"]),  # Arabic
