@@ -161,3 +161,14 @@ def test_a_report_beside_a_run_keeps_what_the_run_writes_into_its_record(
     record = read_record(folder)
     assert record.warnings == ("found meanwhile",) and record.chosen == chosen
     assert record.statistics.margin == 0.07 and record.statistics.families
+
+
+def test_a_report_of_an_unchanged_run_leaves_its_record_alone(run_writer: Any, tmp_path: Path) -> None:
+    """The record's time tells a report that is being built that the run has gone on."""
+    folder = run_writer.write(tmp_path / "run", run_writer.record(n=4))
+    robustness.report(folder)
+    before = (folder / "run.json").stat().st_mtime_ns
+
+    robustness.report(folder)
+
+    assert (folder / "run.json").stat().st_mtime_ns == before

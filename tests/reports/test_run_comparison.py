@@ -75,3 +75,15 @@ def test_a_row_with_another_gold_is_another_example(run_writer: Any, tmp_path: P
     found = compare_runs(first, second, (record, record))
 
     assert set(found.cells["n"]) == {39} and {n for _, n in found.other_examples} == {1}
+
+
+def test_rows_that_lack_a_gold_in_both_runs_are_the_same_rows(run_writer: Any, tmp_path: Path) -> None:
+    record = run_writer.record(n=4)
+    folder = run_writer.write(tmp_path / "run", record)
+    examples = build_examples(read_outcomes(folder), record)
+    some = examples.assign(gold=examples["gold"].where(examples["example_id"] != "e1"))
+
+    found = compare_runs(some, some, (record, record))
+
+    assert found.other_examples == ()
+    assert (found.cells["n"] == compare_runs(examples, examples, (record, record)).cells["n"]).all()
