@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from robustness import RunSettings, api
 from robustness.errors import DefinitionError, ProbeError, UsageError
 from robustness.reports.tables.columns import Table
 from robustness.runs import victim_loader
+from robustness.runs.executors.bench import RunBench
 from robustness.runs.storage.measurements import read_measurements
 from robustness.sensitivity.measurement import Kind, Measurement, Quantity, Space
 from robustness.sensitivity.probe import Reading, Unsupported
@@ -191,6 +193,21 @@ def test_ones_own_probes_run_and_their_failures_are_rows(tiny: Any, tmp_path: Pa
     assert rows.loc[("NoMeaning", "full"), "reason"] == "ValueError: my own bug"
     assert pd.isna(rows.loc[("NoMeaning", "full"), "testset"]) or rows.loc[("NoMeaning", "full"), "testset"] == ""
     assert report.n_errored_measurements == 1
+
+
+def test_the_time_of_a_probe_is_without_that_of_loading_its_checkpoint(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = RunBench._load
+
+    def slowly(bench: RunBench, name: str) -> Any:
+        time.sleep(1)
+        return load(bench, name)
+
+    monkeypatch.setattr(RunBench, "_load", slowly)
+    report = start(tiny, tmp_path / "run", probes=["margin"])
+
+    assert report.tables[Table.SENSITIVITY]["seconds"].max() < 1
 
 
 def test_a_probe_file_runs_by_its_name(tiny: Any, tmp_path: Path) -> None:

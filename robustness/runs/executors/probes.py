@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -19,6 +19,7 @@ from robustness.sensitivity.batching import errored_reading
 from robustness.sensitivity.measurement import Kind, Measurement, MeasurementStatus, Quantity, Space
 from robustness.sensitivity.probe import NamedProbe, Reading, Subject, Unsupported
 from robustness.testsets.example import Example
+from robustness.victims.heads.head import Head
 from robustness.workers.jobs import Booking
 
 WEIGHTS_COST = 1e6
@@ -58,20 +59,29 @@ class Probing:
         for name in (self.cell.checkpoint, *self.partners):
             bench.check_weights(name)
         named = bench.definitions.probe(self.cell.probe)
+        loading: list[float] = []
+
+        def load() -> Head:
+            """A probe's time is without it: of a checkpoint's probes the first would have all."""
+            began = time.perf_counter()
+            victim = bench.load_probed(self.cell.checkpoint).victim
+            loading.append(time.perf_counter() - began)
+            return victim
+
         started = time.perf_counter()
-        readings = measure(named, self._subject(bench, named.digest))
+        readings = measure(named, self._subject(bench, named.digest, load))
         if any(reading.measurement.status is MeasurementStatus.ERRORED for reading in readings):
             bench.unload()  # it may have stopped halfway through a change of the weights
-        yield Measured(tuple(readings), time.perf_counter() - started)
+        yield Measured(tuple(readings), time.perf_counter() - started - sum(loading))
 
-    def _subject(self, bench: RunBench, digest: str) -> Subject:
+    def _subject(self, bench: RunBench, digest: str, load: Callable[[], Head]) -> Subject:
         victims = bench.victims
         return Subject(
             checkpoint=victims.checkpoint(self.cell.checkpoint),
             examples=self.examples,
             seed=bench.seed,
             digest=digest,
-            load_victim=lambda: bench.load_probed(self.cell.checkpoint).victim,
+            load_victim=load,
             resources=bench.resources,
             partners=[victims.checkpoint(name) for name in self.partners],
             load_partner=lambda partner: victims.load(partner.name)[0],
