@@ -327,8 +327,9 @@ def _tolerance(constants: Mapping[torch.dtype, float], dtype: torch.dtype, logit
     if dtype is torch.float32:
         return constants[dtype]
     # Not of the largest: models set unused tokens to -10,000.
-    large = np.quantile(np.abs(logits[np.isfinite(logits)]), 0.99)
-    return max(constants[dtype], rounding_share(dtype) * float(large))
+    finite = np.abs(logits[np.isfinite(logits)])
+    large = float(np.quantile(finite, 0.99)) if finite.size else 0.0
+    return max(constants[dtype], rounding_share(dtype) * large)
 
 
 def _merged_copy(loaded: LoadedCheckpoint) -> Any | None:

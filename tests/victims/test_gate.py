@@ -132,6 +132,7 @@ def test_only_below_float32_a_tolerance_grows_with_the_logits() -> None:
 
     assert found == [1e-3, 8 * 2**-7 * 20]
     assert gate._tolerance(gate.PADDING_TOLERANCE, torch.bfloat16, scores / 20) == 0.1
+    assert gate._tolerance(gate.PADDING_TOLERANCE, torch.bfloat16, np.full((2, 2), np.nan, dtype=np.float32)) == 0.1
 
 
 def test_a_merge_that_changes_answers_is_refused_with_its_measure(
